@@ -1,0 +1,97 @@
+"""
+The plug points, as zope interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from twuws.jobs import Outcome, UWSJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkLimits:
+    """
+    What work may use; C{None} is unlimited.
+
+    @ivar memory: address space of each process, bytes.
+    @ivar cpu: CPU time of each process, s.
+    @ivar fileSize: of each file that is written, bytes.
+    @ivar output: how much of stdout and of stderr is kept, bytes.
+    @ivar grace: between asking work to end and killing it, s.
+    """
+
+    memory: int | None = None
+    cpu: int | None = None
+    fileSize: int | None = None
+    output: int = 1 << 20
+    grace: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """
+    One attempt at a job, for a backend to do.
+
+    @ivar job: the job, as it was when it was claimed.
+    @ivar directory: its directory, in which all but C{job.json} is there.
+    @ivar news: to be called, without arguments, after something was added to the events.
+    @ivar environment: environment variables for the work, beside the backend's own.
+    """
+
+    job: UWSJob
+    directory: Any
+    news: Callable[[], object] = lambda: None
+    limits: WorkLimits = WorkLimits()
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """
+    Work that is under way.
+
+    @ivar ref: what finds it again, in this process or a later one; JSON's types only.
+    @ivar ended: fires with the L{Outcome} when the work has ended by itself or was stopped;
+        never fails.
+    """
+
+    ref: dict[str, Any]
+    ended: Deferred[Outcome]
+
+
+class IBackend(Interface):
+    """
+    A way to start work, to stop it, and to find it again.
+    """
+
+    name = Attribute("What the queue and logs call it.")
+
+    def start(
+        work: Work, remember: Callable[[dict[str, Any]], Awaitable[object]]
+    ) -> Awaitable[Running]:
+        """
+        Start the work.
+
+        C{await remember(ref)} before the work can produce anything; if that raises, nothing
+        of the work is left, and the error goes on to the caller.
+        """
+
+    def find(work: Work, ref: dict[str, Any]) -> Awaitable[Running | None]:
+        """
+        Find work that an earlier process started; C{None} if there is nothing left of it.
+
+        Work that has left an outcome is not looked for: the caller reads that first.
+        """
+
+    def stop(ref: dict[str, Any], grace: float) -> Awaitable[None]:
+        """
+        End the work: ask, wait up to C{grace} seconds, kill.
+
+        Returns once no process of it is left.  Work that has gone already is no error.
+        """

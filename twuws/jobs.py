@@ -1,0 +1,383 @@
+"""
+Jobs: their properties as a frozen record, and the class that users derive from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import IO, Any, ClassVar
+
+from twuws.errors import Forbidden, NotPending, ParameterError
+from twuws.parameters import FileValue, Parameter, Value, valuesFromJSON, valuesToJSON
+from twuws.phases import ERROR, PENDING, Phase
+from twuws.times import formatInstant, parseInstant
+
+#: Names that UWS and DALI give a meaning of their own; no job parameter may have them.
+CONTROL_NAMES = frozenset(
+    {"phase", "action", "wait", "runid", "executionduration", "destruction", "upload"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """
+    One result of a job (2.1.10): a file in its directory, or a URL elsewhere.
+
+    @ivar id: unique within the job; its name below C{{job}/results/}.
+    @ivar file: the name of the file below C{results/} in the job's directory.
+    @ivar href: a URL, for what lies elsewhere; then C{file} is C{None}.
+    @ivar size: in bytes, where it is known.
+    """
+
+    id: str
+    file: str | None = None
+    href: str | None = None
+    mediaType: str = "application/octet-stream"
+    size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobError:
+    """
+    Why a job failed (2.1.7).
+
+    @ivar message: one sentence.
+    @ivar detail: what C{/error} says beyond it; C{None} for nothing.
+    @ivar type: C{"fatal"}, or C{"transient"} where the same job may well succeed later.
+    """
+
+    message: str
+    detail: str | None = None
+    type: str = "fatal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """
+    Everything that is known of a job: a row of the table of jobs, and never more than that.
+
+    Times are aware datetimes, in milliseconds; C{executionDuration} is in seconds, 0 for
+    unlimited; C{jobInfo} maps element names to text or numbers.
+    """
+
+    service: str
+    jobId: str
+    phase: Phase = PENDING
+    owner: str | None = None
+    runId: str | None = None
+    creationTime: datetime
+    startTime: datetime | None = None
+    endTime: datetime | None = None
+    executionDuration: int = 0
+    destruction: datetime | None = None
+    quote: datetime | None = None
+    parameters: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    results: tuple[Result, ...] = ()
+    error: JobError | None = None
+    jobInfo: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 0
+
+    def asJSON(self) -> dict[str, Any]:
+        """The same as a dictionary of what JSON has, for L{fromJSON}."""
+        plain = {
+            name: formatInstant(value) if isinstance(value, datetime) else value
+            for name, value in vars(self).items()
+        }
+        plain["parameters"] = valuesToJSON(self.parameters)
+        plain["results"] = [vars(result) for result in self.results]
+        plain["error"] = self.error and vars(self.error)
+        plain["jobInfo"] = dict(self.jobInfo)
+        return plain
+
+    @classmethod
+    def fromJSON(cls, stored: Mapping[str, Any]) -> JobRecord:
+        """Read what L{asJSON} wrote."""
+        values = dict(stored)
+        for name in ("creationTime", "startTime", "endTime", "destruction", "quote"):
+            if values[name] is not None:
+                values[name] = parseInstant(values[name])
+        values["phase"] = Phase(values["phase"])
+        values["parameters"] = valuesFromJSON(values["parameters"])
+        values["results"] = tuple(Result(**one) for one in values["results"])
+        values["error"] = values["error"] and JobError(**values["error"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRef:
+    """
+    What the list of jobs says of one (2.2.2.1): a few fields of L{JobRecord}, by the same names.
+    """
+
+    jobId: str
+    phase: Phase
+    runId: str | None = None
+    owner: str | None = None
+    creationTime: datetime
+
+
+def _property(name: str, doc: str) -> Any:
+    """A property of L{UWSJob} that reads, and where allowed replaces, its record's field."""
+
+    def read(job: UWSJob) -> Any:
+        return getattr(job.record, name)
+
+    def write(job: UWSJob, value: Any) -> None:
+        job.change(**{name: value})
+
+    return property(read, write, doc=doc)
+
+
+class UWSJob:
+    """
+    A job class: derive from it, declare parameters, define C{run}.
+
+    An C{async def run(self)} runs in the reactor, a plain one in a process of its own.
+    What it raises ends the job in ERROR; raise L{twuws.errors.JobFailure} to say why.
+
+    As the service hands it out, an instance shows one job.  It can be changed inside
+    C{changeableJob} only, and what it says was true when it was read.
+
+    @cvar declarations: the declared parameters by name.
+    @cvar restartable: whether the work may be started again if it was lost.
+    @cvar title: for people; the first line of the docstring if not given.
+    """
+
+    declarations: ClassVar[Mapping[str, Parameter[Any]]] = MappingProxyType({})
+    restartable: ClassVar[bool] = False
+    title: ClassVar[str] = ""
+
+    jobId: str = _property("jobId", "The job's id, unique in the installation.")
+    owner: str | None = _property("owner", "Who created it; None if nobody was authenticated.")
+    runId: str | None = _property("runId", "What the client calls it.")
+    phase: Phase = _property("phase", "The phase, to be changed through the facade.")
+    quote: datetime | None = _property("quote", "When it will probably be complete.")
+    creationTime: datetime = _property("creationTime", "When it was created.")
+    startTime: datetime | None = _property("startTime", "When its work began.")
+    endTime: datetime | None = _property("endTime", "When its work ended.")
+    executionDuration: int = _property("executionDuration", "How long it may run, in s; 0: ever.")
+    destruction: datetime | None = _property("destruction", "When it is to be destroyed.")
+    parameters: Mapping[str, tuple[Value, ...]] = _property("parameters", "Values, as stored.")
+    results: tuple[Result, ...] = _property("results", "What there is by now.")
+    error: JobError | None = _property("error", "Why it failed.")
+    jobInfo: Mapping[str, Any] = _property("jobInfo", "Anything else that the document shows.")
+    attempt: int = _property("attempt", "How often its work has been started.")
+
+    #: What may be assigned to inside C{changeableJob}; the rest has rules on the facade.
+    CHANGEABLE: ClassVar = frozenset(
+        {"runId", "quote", "executionDuration", "destruction", "parameters", "results", "error",
+         "jobInfo", "owner"}
+    )  # fmt: skip
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        found = dict(cls.declarations)
+        found.update((k, v) for k, v in vars(cls).items() if isinstance(v, Parameter))
+        byLowerCase = [name.lower() for name in found]
+        for name in found:
+            if name.lower() in CONTROL_NAMES:
+                raise TypeError(f"{cls.__name__}.{name}: UWS gives this name another meaning")
+            if byLowerCase.count(name.lower()) > 1:
+                raise TypeError(f"{cls.__name__}.{name}: names differ in more than case")
+            if hasattr(UWSJob, name):
+                raise TypeError(f"{cls.__name__}.{name}: this name is one of UWSJob itself")
+        cls.declarations = MappingProxyType(found)
+        if "title" not in vars(cls):
+            cls.title = (cls.__doc__ or cls.__name__).strip().split("\n")[0]
+
+    def __init__(
+        self, record: JobRecord, *, changeable: bool = False, workPlace: WorkPlace | None = None
+    ) -> None:
+        self.record = record
+        self.isChangeable = changeable
+        self.workPlace = workPlace
+
+    def change(self, **fields: Any) -> None:
+        """
+        Replace fields of the record.
+
+        @raise Forbidden: outside C{changeableJob}, or for a field that is not to be
+            changed this way.
+        """
+        for name in fields:
+            if not self.isChangeable:
+                raise Forbidden(f"{name} of a job can be changed in changeableJob only")
+            if name not in self.CHANGEABLE:
+                raise Forbidden(f"{name} of a job cannot be assigned to")
+        self.record = replace(self.record, **fields)
+
+    # Parameters
+
+    @classmethod
+    def canonicalName(cls, name: str) -> str:
+        """The declared spelling of a parameter's name; names are case-insensitive (D-020)."""
+        lowered = name.lower()
+        return next((known for known in cls.declarations if known.lower() == lowered), name)
+
+    def getParameter(self, declared: Parameter[Any]) -> Any:
+        """The parsed value of a declared parameter, or its default."""
+        stored = self.parameters.get(declared.name, ())
+        values = [self._parsed(declared, one) for one in stored]
+        if declared.multiple:
+            return values or ([] if declared.default is None else [declared.default])
+        return values[0] if values else declared.default
+
+    def _parsed(self, declared: Parameter[Any], stored: Value) -> Any:
+        if isinstance(stored, FileValue):
+            return self.workPlace.parameterPath(stored.file) if self.workPlace else stored
+        return declared.value(stored)
+
+    def assignParameter(self, name: str, value: Any) -> None:
+        """Set a parameter, declared or not, from a Python value, or from a list of such."""
+        declared = self.declarations.get(self.canonicalName(name))
+        if declared is not None:
+            declared.__set__(self, value)
+        else:
+            several = value if isinstance(value, list | tuple) else [value]
+            self.setParameter(name, [v if isinstance(v, FileValue) else str(v) for v in several])
+
+    def setParameter(self, name: str, values: Iterable[Value]) -> None:
+        """
+        Give one parameter its values, and leave all others alone.
+
+        Undeclared names are kept as they are sent, for DALI (T-003) lets nobody refuse them.
+
+        @param values: text or files; none of them unsets the parameter.
+        @raise ParameterError: if the declaration refuses a value; nothing is changed then.
+        @raise NotPending: unless the job is PENDING (D-014).
+        """
+        if self.phase != PENDING:
+            raise NotPending(f"Parameters can be set while a job is PENDING; it is {self.phase}.")
+        name, given = self._spellingInUse(name), tuple(values)
+        declared = self.declarations.get(name)
+        if declared is not None:
+            if len(given) > 1 and not declared.multiple:
+                raise declared.refuse(f"{len(given)} values were given, but it takes one")
+            given = tuple(declared.accept(one) for one in given)
+        left = {known: value for known, value in self.parameters.items() if known != name or given}
+        self.change(parameters={**left, name: given} if given else left)
+
+    def _spellingInUse(self, name: str) -> str:
+        canonical = self.canonicalName(name)
+        if canonical in self.declarations:
+            return canonical
+        return next((known for known in self.parameters if known.lower() == name.lower()), name)
+
+    def missing(self) -> list[str]:
+        """The names of required parameters that have no value."""
+        return [
+            name
+            for name, declared in self.declarations.items()
+            if declared.required and declared.default is None and not self.parameters.get(name)
+        ]
+
+    def checkComplete(self) -> None:
+        """
+        Raise L{ParameterError} unless the job can run with the parameters that it has.
+
+        Called at RUN, which then ends in ERROR with that message.  Override it for what
+        no single declaration can say, and call this one first.
+        """
+        for name in self.missing():
+            wanted = self.declarations[name].wanted()
+            raise ParameterError(name, f"it is required, but was not given; it is {wanted}")
+
+    # For subclasses to override
+
+    def setParamsFromRequest(self, request: Any) -> None:
+        """
+        Take the parameters from a request: all of C{request.args}, then C{request.files}.
+
+        @param request: C{args} maps names to lists of text, C{files} to lists of
+            L{FileValue}; the names that UWS uses itself are in neither.
+        """
+        for name, values in request.args.items():
+            self.setParameter(name, self._kept(name, values))
+        for name, files in getattr(request, "files", {}).items():
+            self.setParameter(name, self._kept(name, files))
+
+    def _kept(self, name: str, values: Iterable[Value]) -> list[Value]:
+        """What C{values} make of a parameter: several-valued ones accumulate (A-21)."""
+        declared = self.declarations.get(self.canonicalName(name))
+        accumulates = declared.multiple if declared else name.lower() == "upload"
+        known = self.parameters.get(self._spellingInUse(name), ()) if accumulates else ()
+        return [*known, *values]
+
+    def prepareForDestruction(self) -> Any:
+        """
+        Called while the job is changeable, before it is destroyed; may return a Deferred.
+        """
+
+    # For run()
+
+    def openResult(
+        self, id: str, mediaType: str, fileName: str | None = None
+    ) -> AbstractContextManager[IO[bytes]]:
+        """
+        A binary file to write a result to; it is a result of the job when it is closed.
+
+        @param id: the result's id, unique within the job.
+        @param fileName: what the file is called; the id if not given.
+        """
+        return self._place().openResult(id, mediaType, fileName)
+
+    def reportProgress(self, fraction: float | None = None, message: str | None = None) -> None:
+        """Tell those who look at the job how far it is: 0 to 1, and a sentence."""
+        self._place().reportProgress(fraction, message)
+
+    def _place(self) -> WorkPlace:
+        if self.workPlace is None:
+            raise Forbidden("only work that runs can do this")
+        return self.workPlace
+
+
+class WorkPlace:
+    """
+    What a job that runs has around it; L{twuws.workdir.WorkDir} is one.
+    """
+
+    def parameterPath(self, file: str) -> str:
+        """The path of an uploaded file."""
+        raise NotImplementedError
+
+    def openResult(
+        self, id: str, mediaType: str, fileName: str | None
+    ) -> AbstractContextManager[IO[bytes]]:
+        """See L{UWSJob.openResult}."""
+        raise NotImplementedError
+
+    def reportProgress(self, fraction: float | None, message: str | None) -> None:
+        """See L{UWSJob.reportProgress}."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """
+    How work ended.
+
+    @ivar phase: COMPLETED or ERROR.
+    @ivar error: why, in ERROR.
+    """
+
+    phase: Phase
+    error: JobError | None = None
+
+    @classmethod
+    def failed(cls, message: str, detail: str | None = None, type: str = "fatal") -> Outcome:
+        """An ending in ERROR."""
+        return cls(phase=ERROR, error=JobError(message=message, detail=detail, type=type))
+
+    def asJSON(self) -> dict[str, Any]:
+        """The same as C{outcome.json} has it."""
+        return {"phase": str(self.phase), "error": self.error and vars(self.error)}
+
+    @classmethod
+    def fromJSON(cls, stored: Mapping[str, Any]) -> Outcome:
+        """Read what L{asJSON} wrote."""
+        error = stored.get("error")
+        return cls(phase=Phase(stored["phase"]), error=error and JobError(**error))

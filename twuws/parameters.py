@@ -1,0 +1,417 @@
+"""
+What a job can be told: typed declarations of its parameters.
+
+A declaration is an attribute of a job class.  It parses, checks and serializes the
+values; error messages, XML, forms and descriptions are all made from it::
+
+    class Cutout(UWSJob):
+        ra = Real(unit="deg", ucd="pos.eq.ra", minimum=0, maximum=360, required=True)
+
+On a job, C{job.ra} is the parsed value, or the default, or C{None}; for a parameter that
+is C{multiple}, a list.  What is stored is the text that the client sent.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from twuws.errors import ParameterError
+from twuws.times import formatInstant, parseInstant
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileValue:
+    """
+    The value of a parameter that is in a file in the job's directory.
+
+    @ivar file: its name below C{parameters/}, and below C{{job}/parameters/} over HTTP.
+    @ivar mediaType: as the client gave it.
+    @ivar size: in bytes.
+    @ivar fileName: what the client called it; never used as a path.
+    @ivar label: the name before the comma of DALI's C{UPLOAD=label,param:file}.
+    """
+
+    file: str
+    mediaType: str = "application/octet-stream"
+    size: int = 0
+    fileName: str | None = None
+    label: str | None = None
+
+    def asJSON(self) -> dict[str, Any]:
+        """The same as a dictionary that L{valueFromJSON} reads."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+#: A value as it is stored: text as it was sent, or a file.
+Value = str | FileValue
+
+#: Values by the canonical spelling of the parameter's name, in the order they were set.
+Values = Mapping[str, tuple[Value, ...]]
+
+
+def valuesToJSON(values: Values) -> dict[str, list[Any]]:
+    """Write values so that L{valuesFromJSON} gives them back."""
+    return {
+        name: [one if isinstance(one, str) else one.asJSON() for one in several]
+        for name, several in values.items()
+    }
+
+
+def valuesFromJSON(stored: Mapping[str, list[Any]]) -> dict[str, tuple[Value, ...]]:
+    """Read what L{valuesToJSON} wrote."""
+    return {
+        name: tuple(one if isinstance(one, str) else FileValue(**one) for one in several)
+        for name, several in stored.items()
+    }
+
+
+class Parameter(Generic[T]):
+    """
+    What all declarations have in common.
+
+    @ivar name: the name of the attribute that it is, set by the class.
+    @ivar default: a value of the right type; C{None} for none.
+    @ivar required: whether a job cannot run without.
+    @ivar multiple: whether it may have several values.
+    @ivar unit: a unit in VOUnits; C{ucd}: a UCD; C{description}: a sentence for people.
+    """
+
+    typeName: ClassVar[str] = "text"
+    name: str = ""
+
+    def __init__(
+        self,
+        *,
+        default: T | None = None,
+        required: bool = False,
+        multiple: bool = False,
+        unit: str | None = None,
+        ucd: str | None = None,
+        description: str = "",
+    ) -> None:
+        self.default = default
+        self.required = required
+        self.multiple = multiple
+        self.unit = unit
+        self.ucd = ucd
+        self.description = description
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        if self.default is not None:
+            self.default = self.parse(self._written(self.default))
+
+    @overload
+    def __get__(self, job: None, owner: type) -> Parameter[T]: ...
+    @overload
+    def __get__(self, job: Any, owner: type) -> Any: ...
+    def __get__(self, job: Any, owner: type) -> Any:
+        return self if job is None else job.getParameter(self)
+
+    def __set__(self, job: Any, value: Any) -> None:
+        several = value if self.multiple and not isinstance(value, str) else [value]
+        job.setParameter(self.name, [] if value is None else [self.toStore(v) for v in several])
+
+    def toStore(self, value: T | Value) -> Value:
+        """Make what is stored from a Python value; raise L{ParameterError} if it is no such."""
+        return self.accept(value if isinstance(value, FileValue) else self._written(value))
+
+    def _written(self, value: T | str) -> str:
+        """The text of a Python value, or of what is text already."""
+        try:
+            return value if isinstance(value, str) else self.serialize(value)
+        except (AttributeError, OverflowError, TypeError, ValueError):
+            raise self.refuseValue(value) from None
+
+    def accept(self, value: Value) -> Value:
+        """
+        Return C{value} if this parameter can have it.
+
+        @raise ParameterError: naming the parameter, what is wrong, and what would be right.
+        """
+        if isinstance(value, FileValue):
+            raise self.refuse(f"this is not a file; give {self.wanted()} as text")
+        self.parse(value)
+        return value
+
+    def value(self, stored: Value) -> T:
+        """The Python value of what is stored."""
+        return self.parse(str(stored))
+
+    def parse(self, text: str) -> T:
+        """Read one value from text; raise L{ParameterError} if it is none."""
+        raise NotImplementedError
+
+    def serialize(self, value: T) -> str:
+        """Write one value so that L{parse} reads the same."""
+        return str(value)
+
+    def wanted(self) -> str:
+        """A noun phrase for error messages: what a right value is."""
+        raise NotImplementedError
+
+    def refuse(self, why: str) -> ParameterError:
+        """Make the error that names this parameter."""
+        return ParameterError(self.name, why)
+
+    def refuseValue(self, value: object) -> ParameterError:
+        """Make the error for a value that is not what is wanted."""
+        if isinstance(value, str):
+            shown = repr(value if len(value) <= 60 else value[:57] + "...")
+        else:
+            shown = f"this {type(value).__name__}"
+        return self.refuse(f"{shown} is not {self.wanted()}")
+
+
+class _Ordered(Parameter[T]):
+    """A parameter whose values have an order, with limits that are themselves allowed."""
+
+    noun: ClassVar[str]
+
+    def __init__(self, *, minimum: T | None = None, maximum: T | None = None, **more: Any) -> None:
+        super().__init__(**more)
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        low, high = self.minimum, self.maximum
+        self.minimum = self.maximum = None
+        if low is not None:
+            self.minimum = self.parse(self._written(low))
+        if high is not None:
+            self.maximum = self.parse(self._written(high))
+        super().__set_name__(owner, name)
+
+    def wanted(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        if self.minimum is not None and self.maximum is not None:
+            low, high = self.serialize(self.minimum), self.serialize(self.maximum)
+            return f"{self.noun} from {low} to {high}{unit}"
+        if self.minimum is not None:
+            return f"{self.noun} of at least {self.serialize(self.minimum)}{unit}"
+        if self.maximum is not None:
+            return f"{self.noun} of at most {self.serialize(self.maximum)}{unit}"
+        return self.noun + (f" in {self.unit}" if self.unit else "")
+
+    def parse(self, text: str) -> T:
+        try:
+            value: Any = self.read(text.strip())
+        except (ValueError, OverflowError):
+            raise self.refuseValue(text) from None
+        below = self.minimum is not None and value < self.minimum
+        if below or (self.maximum is not None and value > self.maximum):
+            raise self.refuseValue(text)
+        return value  # type: ignore[no-any-return]
+
+    def read(self, text: str) -> T:
+        """Read one value, without looking at the limits; raise C{ValueError}."""
+        raise NotImplementedError
+
+
+class Integer(_Ordered[int]):
+    """
+    A whole number, in decimal digits.
+
+    >>> Integer(minimum=1).parse(" 12 ")
+    12
+    """
+
+    typeName = "integer"
+    noun = "a whole number"
+    _digits = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
+
+    def read(self, text: str) -> int:
+        if not self._digits.fullmatch(text):
+            raise ValueError(text)
+        return int(text)
+
+
+class Real(_Ordered[float]):
+    """
+    A finite number.
+
+    >>> Real(maximum=90).parse("1.25e1")
+    12.5
+    """
+
+    typeName = "real"
+    noun = "a number"
+    _number = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+
+    def read(self, text: str) -> float:
+        if not self._number.fullmatch(text) or math.isinf(float(text)):
+            raise ValueError(text)
+        return float(text)
+
+    def serialize(self, value: float) -> str:
+        return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+class Instant(_Ordered[datetime]):
+    """An instant in UTC (DALI 3.3.3), as a C{datetime} with zone."""
+
+    typeName = "timestamp"
+    noun = "an instant such as 2015-10-26T09:15:35.123Z"
+
+    def read(self, text: str) -> datetime:
+        return parseInstant(text)
+
+    def serialize(self, value: datetime) -> str:
+        utc = formatInstant(value)
+        return utc[:-1] + f"{value.microsecond % 1000:03d}Z" if value.microsecond % 1000 else utc
+
+
+class Text(Parameter[str]):
+    """
+    Any text.
+
+    @ivar maximumLength: in characters; C{None} for any.
+    @ivar pattern: a regular expression that all of it matches; C{None} for any.
+    """
+
+    typeName = "text"
+
+    def __init__(
+        self, *, maximumLength: int | None = None, pattern: str | None = None, **more: Any
+    ) -> None:
+        super().__init__(**more)
+        self.maximumLength = maximumLength
+        self.pattern = pattern
+
+    def parse(self, text: str) -> str:
+        if self.maximumLength is not None and len(text) > self.maximumLength:
+            raise self.refuse(f"{len(text)} characters are more than the {self.maximumLength}"
+                              " that it may have")  # fmt: skip
+        if self.pattern is not None and not re.fullmatch(self.pattern, text):
+            raise self.refuseValue(text)
+        return text
+
+    def wanted(self) -> str:
+        return f"text that matches {self.pattern}" if self.pattern else "text"
+
+
+class Choice(Parameter[str]):
+    """
+    One of a few words, in exactly this spelling (DALI 3.2: values are case-sensitive).
+
+    @ivar choices: the words.
+    """
+
+    typeName = "choice"
+
+    def __init__(self, *, choices: Iterable[str], **more: Any) -> None:
+        super().__init__(**more)
+        self.choices = tuple(choices)
+
+    def parse(self, text: str) -> str:
+        if text not in self.choices:
+            raise self.refuseValue(text)
+        return text
+
+    def wanted(self) -> str:
+        return "one of " + ", ".join(self.choices)
+
+
+class Boolean(Parameter[bool]):
+    """A truth value: C{true}, C{false}, C{1} or C{0}, in any case."""
+
+    typeName = "boolean"
+    _words: ClassVar = {"true": True, "1": True, "false": False, "0": False}
+
+    def parse(self, text: str) -> bool:
+        try:
+            return bool(self._words[text.strip().lower()])
+        except KeyError:
+            raise self.refuseValue(text) from None
+
+    def serialize(self, value: bool) -> str:
+        return "true" if value else "false"
+
+    def wanted(self) -> str:
+        return "true or false"
+
+
+class Interval(Parameter[tuple[float, float]]):
+    """
+    Two numbers, the first at most the second (DALI 3.3.4), open with C{-Inf} and C{+Inf}.
+
+    >>> Interval().parse("0.5 +Inf")
+    (0.5, inf)
+    """
+
+    typeName = "interval"
+    _open: ClassVar = {"-inf": -math.inf, "+inf": math.inf, "inf": math.inf}
+
+    def __init__(
+        self, *, minimum: float | None = None, maximum: float | None = None, **more: Any
+    ) -> None:
+        super().__init__(**more)
+        self.minimum = minimum
+        self.maximum = maximum
+
+    def parse(self, text: str) -> tuple[float, float]:
+        ends = text.split()
+        try:
+            low, high = (
+                self._open[end.lower()] if end.lower() in self._open else Real().read(end)
+                for end in ends
+            )
+        except ValueError:
+            raise self.refuseValue(text) from None
+        # Limits hold for ends that are given; an open end is cut by whoever uses it.
+        outside = any(
+            (self.minimum is not None and end < self.minimum)
+            or (self.maximum is not None and end > self.maximum)
+            for end in (low, high)
+            if math.isfinite(end)
+        )
+        if low > high or outside:
+            raise self.refuseValue(text)
+        return low, high
+
+    def serialize(self, value: tuple[float, float]) -> str:
+        return " ".join(
+            ("+Inf" if end > 0 else "-Inf") if math.isinf(end) else repr(float(end))
+            for end in value
+        )
+
+    def wanted(self) -> str:
+        within = f" from {self.minimum}" if self.minimum is not None else ""
+        within += f" to {self.maximum}" if self.maximum is not None else ""
+        unit = f" {self.unit}" if self.unit else ""
+        return f"two numbers{within}{unit}, the smaller first, such as '0.5 2.5' or '0.5 +Inf'"
+
+
+class File(Parameter[str]):
+    """
+    A file that the client uploads.
+
+    On a job that runs, the value is the file's path.
+    """
+
+    typeName = "file"
+
+    def accept(self, value: Value) -> Value:
+        if isinstance(value, str):
+            raise self.refuse("this is a file; upload it as a part of a multipart form")
+        return value
+
+    def parse(self, text: str) -> str:
+        return text
+
+    def wanted(self) -> str:
+        return "an uploaded file"
+
+
+#: The declarations by the name of their class, for configuration files.
+TYPES: dict[str, type[Parameter[Any]]] = {
+    kind.__name__: kind for kind in (Integer, Real, Text, Choice, Boolean, Instant, Interval, File)
+}

@@ -1,0 +1,42 @@
+"""
+How long jobs may run and live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """
+    What a job gets when it asks for a time, and when it asks for none (2.1.4, 2.1.5).
+
+    @ivar executionDuration: if the client names none, s; 0 for unlimited.
+    @ivar longestExecutionDuration: what a client can have at most, s; 0 for no limit.
+    @ivar lifetime: from creation to destruction if the client names none, s.
+    @ivar longestLifetime: what a client can have at most, s, counted from when it asks.
+    """
+
+    executionDuration: int = 3600
+    longestExecutionDuration: int = 86400
+    lifetime: int = 7 * 86400
+    longestLifetime: int = 31 * 86400
+
+    def duration(self, wanted: int | None) -> int:
+        """
+        The execution duration that a job gets: what is too much becomes the most (A-40).
+
+        >>> Policy(longestExecutionDuration=60).duration(0)
+        60
+        """
+        longest = self.longestExecutionDuration
+        wanted = self.executionDuration if wanted is None else wanted
+        return min(wanted or longest, longest) if longest else wanted
+
+    def destruction(self, wanted: datetime | None, now: datetime) -> datetime:
+        """The destruction time that a job gets; C{None} asks for the default (A-44)."""
+        if wanted is None:
+            wanted = now + timedelta(seconds=self.lifetime)
+        return min(wanted, now + timedelta(seconds=self.longestLifetime))
