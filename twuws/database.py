@@ -1,0 +1,391 @@
+"""
+PostgreSQL under Twisted: connections, transactions, and LISTEN.
+
+Nothing outside this module knows txpostgres or psycopg2.  What it adds to them: slots
+that heal, a time limit on connecting, and cancellation that cannot hurt a connection.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import psycopg2
+import psycopg2.extras
+from psycopg2.errors import LockNotAvailable
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, make_dsn, parse_dsn
+from twisted.application.internet import backoffPolicy
+from twisted.application.service import Service
+from twisted.internet import defer, task
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txpostgres import txpostgres
+
+from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
+
+T = TypeVar("T")
+Row = dict[str, Any]
+log = Logger()
+
+#: What psycopg2 and txpostgres raise when a connection is lost or refused.
+_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
+
+
+class LockTimeout(DatabaseUnavailable):
+    """A lock was not to be had in the time given."""
+
+
+def shield(d: Deferred[T], unwanted: Callable[[T], object] | None = None) -> Deferred[T]:
+    """
+    Return a Deferred with the outcome of C{d}, whose cancellation C{d} never sees.
+
+    Cancelling a query leaves its connection unusable, and Klein cancels a handler as soon
+    as its client hangs up.
+
+    @param unwanted: called with the result if by then nobody waits for it any more.
+    """
+    outer: Deferred[T] = Deferred()
+
+    def fired(result: T | Failure) -> None:
+        if not outer.called:
+            outer.callback(result)  # a Failure, too, fires what it should
+        elif isinstance(result, Failure):
+            log.info("failed after its caller had gone: {e}", e=result.value)
+        elif unwanted is not None:
+            unwanted(result)
+
+    d.addBoth(fired)
+    return outer
+
+
+def asJSON(value: Any) -> Any:
+    """
+    Make an argument that is stored as jsonb.
+
+    >>> asJSON({"a": 1}).adapted
+    {'a': 1}
+    """
+    return psycopg2.extras.Json(value, dumps=json.dumps)
+
+
+class _Connection(txpostgres.Connection):  # type: ignore[misc]
+    """
+    A txpostgres connection that tells, once, that it was lost.
+    """
+
+    connectionFactory = staticmethod(psycopg2.connect)
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self.lost: Deferred[None] = Deferred()
+
+    def doRead(self) -> None:
+        try:
+            super().doRead()
+        except (psycopg2.Error, ValueError):  # lost while idle; its fileno may be -1
+            self.close()
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self._connection.closed and not self.lost.called:
+            self.lost.callback(None)
+
+    def usable(self) -> bool:
+        return (
+            not self._connection.closed
+            and self._connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        )
+
+
+async def _withAddress(dsn: str, reactor: Any) -> str:
+    """Resolve the host's name in a thread: libpq would do it in the reactor."""
+    host = parse_dsn(dsn).get("host", "")
+    if not host or host.startswith(("/", "@")) or "," in host or "hostaddr" in parse_dsn(dsn):
+        return dsn
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        found = await deferToThreadPool(
+            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, None
+        )
+        return str(make_dsn(dsn, hostaddr=found[0][4][0]))
+    return dsn
+
+
+async def connect(dsn: str, reactor: Any, timeout: float = 10) -> _Connection:
+    """
+    Open one connection, or raise L{DatabaseUnavailable} after C{timeout} seconds.
+
+    libpq ignores C{connect_timeout} on asynchronous connections.
+    """
+    connection = _Connection(reactor)
+
+    def giveUp() -> None:
+        if connection._connection is not None:
+            connection.close()
+
+    limit = reactor.callLater(timeout, giveUp)
+    try:
+        dsn = await _withAddress(dsn, reactor)
+        await connection.connect(dsn, cursor_factory=psycopg2.extras.RealDictCursor)
+    except Exception as e:
+        giveUp()
+        raise DatabaseUnavailable(_reason(e)) from e
+    finally:
+        if limit.active():
+            limit.cancel()
+    return connection
+
+
+def _reason(error: BaseException) -> str:
+    """One line for people; a libpq message may be several."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"The database cannot be reached: {text}"
+
+
+class Transaction:
+    """
+    One transaction, as an asynchronous context manager and its cursor.
+
+    It is committed when the block ends and rolled back when it raises.  A block that is
+    cancelled is rolled back too, once the statement under way has ended.
+
+    @param database: where the connection comes from.
+    @param lockTimeout: how long a statement may wait for a lock, s; C{None} for ever.
+    """
+
+    def __init__(self, database: Database, lockTimeout: float | None = None) -> None:
+        self._database = database
+        self._lockTimeout = lockTimeout
+        self._connection: _Connection | None = None
+        self._cursor: Any = None
+        self._underWay: Deferred[Any] = defer.succeed(None)
+
+    async def __aenter__(self) -> Self:
+        self._connection = await self._database.borrow()
+        self._cursor = self._connection.cursor()
+        try:
+            await self.execute("BEGIN")
+            if self._lockTimeout is not None:
+                await self.execute(
+                    "SELECT set_config('lock_timeout', %s, true)",
+                    (f"{max(1, int(self._lockTimeout * 1000))}ms",),
+                )
+        except BaseException:
+            await self.__aexit__(None, None, None, statement="ROLLBACK")
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: Any, error: Any, trace: Any, statement: str | None = None
+    ) -> None:
+        statement = statement or ("COMMIT" if kind is None else "ROLLBACK")
+        await shield(Deferred.fromCoroutine(self._end(statement)))
+
+    async def _end(self, statement: str) -> None:
+        await self._settled()
+        assert self._connection is not None
+        try:
+            if self._connection.usable():  # it has never begun
+                return
+            await self.execute(statement)
+            if statement == "COMMIT" and self._cursor.statusmessage != "COMMIT":
+                raise TransactionAborted
+        except DatabaseUnavailable:
+            if statement == "COMMIT":
+                raise
+        finally:
+            self._database.giveBack(self._connection)
+
+    def _settled(self) -> Deferred[None]:
+        """Fires when no statement is under way."""
+        waiter: Deferred[None] = Deferred()
+
+        def passOn(result: T) -> T:
+            waiter.callback(None)
+            return result
+
+        self._underWay.addBoth(passOn)
+        return waiter
+
+    def execute(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
+        """
+        Run one statement and return its rows as dictionaries.
+
+        @raise DatabaseUnavailable: when the connection was lost, or the statement ran into
+            a time limit (L{LockTimeout} if it waited for a lock).
+        """
+        self._underWay = Deferred.fromCoroutine(_execute(self._cursor, sql, args))
+        return shield(self._underWay)
+
+
+async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
+    try:
+        await cursor.execute(sql, args)
+        return cursor.fetchall() if cursor.description else []
+    except LockNotAvailable as e:
+        raise LockTimeout from e
+    except CancelledError as e:  # txpostgres' word for statement_timeout
+        raise DatabaseUnavailable("The database took too long.") from e
+    except _LOST as e:
+        raise DatabaseUnavailable(_reason(e)) from e
+
+
+class Database(Service):
+    """
+    At most C{size} connections, opened when first needed and replaced when lost.
+
+    @param dsn: a PostgreSQL URL or libpq's keywords and values.
+    @param schema: the schema that the tables are in.
+    @param patience: how long to wait for a free connection, s.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        size: int = 8,
+        schema: str = "uws",
+        patience: float = 30,
+        reactor: Any = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        try:
+            options = parse_dsn(dsn).get("options", "")
+        except psycopg2.ProgrammingError as e:
+            raise UWSError(f"{' '.join(str(e).split())}: this is no PostgreSQL URL") from None
+        self.schema = schema
+        self.dsn = make_dsn(
+            dsn,
+            options=f"{options} -c search_path={schema}"
+            " -c idle_in_transaction_session_timeout=120s -c timezone=UTC",
+            application_name="twuws",
+            keepalives=1,
+            keepalives_idle=30,
+        )
+        self.size = size
+        self.patience = patience
+        self.reactor = reactor
+        # A slot is an open connection, or None where one has yet to be opened.
+        self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
+        for _ in range(size):
+            self._slots.put(None)
+
+    async def stopService(self) -> None:
+        """Wait for the transactions under way, then close all connections."""
+        super().stopService()
+        for _ in range(self.size):
+            connection = await self._slots.get()
+            if connection is not None:
+                connection.close()
+
+    def query(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
+        """
+        Run one statement in a transaction of its own and return its rows as dictionaries.
+
+        Cancelling gives up waiting; the statement goes on.
+        """
+        return shield(Deferred.fromCoroutine(self._query(sql, args)))
+
+    async def _query(self, sql: str, args: Any) -> list[Row]:
+        connection = await self.borrow()
+        try:
+            return await _execute(connection.cursor(), sql, args)
+        finally:
+            self.giveBack(connection)
+
+    def transaction(self, lockTimeout: float | None = None) -> Transaction:
+        """
+        A transaction: C{async with database.transaction() as t: await t.execute(…)}.
+        """
+        return Transaction(self, lockTimeout)
+
+    def borrow(self) -> Deferred[_Connection]:
+        """
+        A usable connection, to be given back; for L{Transaction}.
+
+        @raise DatabaseUnavailable: if none can be had within C{patience}.
+        """
+        return shield(Deferred.fromCoroutine(self._borrow()), unwanted=self.giveBack)
+
+    async def _borrow(self) -> _Connection:
+        waiting = self._slots.get()
+        try:
+            connection = await waiting.addTimeout(self.patience, self.reactor)
+        except defer.TimeoutError:
+            raise DatabaseUnavailable("All connections to the database are busy.") from None
+        if connection is not None and connection.usable():
+            return connection
+        try:
+            return await connect(self.dsn, self.reactor)
+        except BaseException:
+            self._slots.put(None)
+            raise
+
+    def giveBack(self, connection: _Connection) -> None:
+        """Put a connection back, or close it if it is not fit for another use."""
+        if connection.usable():
+            self._slots.put(connection)
+        else:
+            connection.close()
+            self._slots.put(None)
+
+
+class Listener(Service):
+    """
+    Calls C{notified(payload)} for each NOTIFY on C{channel}.
+
+    C{connected()} is called each time listening starts: whatever was notified while there
+    was no connection is lost, so it is the time to look for oneself.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        channel: str,
+        notified: Callable[[str], object],
+        connected: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.database, self.channel = database, channel
+        self.retry = backoffPolicy(initialDelay=0.2, maxDelay=10)
+        self.notified, self.connected = notified, connected
+        self._running: Deferred[None] = defer.succeed(None)
+
+    def startService(self) -> None:
+        super().startService()
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self._running.cancel()
+        return self._running
+
+    def _ended(self, failure: Failure) -> None:
+        failure.trap(CancelledError)
+
+    async def _run(self) -> None:
+        attempt = 0
+        while True:
+            connection = None
+            try:
+                connection = await connect(self.database.dsn, self.database.reactor)
+                connection.addNotifyObserver(lambda n: self.notified(n.payload))
+                await connection.runOperation(f'LISTEN "{self.channel}"')
+                attempt = 0
+                self.connected()
+                await connection.lost
+                log.warn("listening again: the connection to the database was lost")
+            except (*_LOST, DatabaseUnavailable) as e:
+                log.warn("not listening: {e}", e=e)
+            finally:
+                if connection is not None:
+                    connection.close()
+            attempt += 1
+            await task.deferLater(self.database.reactor, self.retry(attempt))

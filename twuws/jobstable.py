@@ -1,0 +1,272 @@
+"""
+The table of jobs: runs the statements, and turns rows into values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twuws.database import Database, Row, Transaction, asJSON
+from twuws.jobs import JobError, JobRecord, JobRef, Result
+from twuws.parameters import valuesFromJSON, valuesToJSON
+from twuws.phases import Phase
+from twuws.statements import STATEMENTS
+
+#: The columns that are called something else than the property, or hold JSON.
+_COLUMNS = {
+    "owner": "owner",
+    "runId": "run_id",
+    "executionDuration": "execution_duration",
+    "destruction": "destruction",
+    "quote": "quote",
+    "parameters": "parameters",
+    "results": "results",
+    "error": "error",
+    "jobInfo": "job_info",
+}
+
+# PostgreSQL's text has no NUL.  U+E000, which is nobody's, begins an escape for it.
+_ESCAPE, _NUL = "\ue000", "\x00"
+
+
+def _protect(value: Any) -> Any:
+    """Make JSON that PostgreSQL can hold, whatever text is in it."""
+    if isinstance(value, str):
+        return value.replace(_ESCAPE, _ESCAPE + "1").replace(_NUL, _ESCAPE + "0")
+    if isinstance(value, Mapping):
+        return {_protect(k): _protect(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_protect(one) for one in value]
+    return value
+
+
+def _restore(value: Any) -> Any:
+    """Undo L{_protect}."""
+    if isinstance(value, str):
+        return value.replace(_ESCAPE + "0", _NUL).replace(_ESCAPE + "1", _ESCAPE)
+    if isinstance(value, dict):
+        return {_restore(k): _restore(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_restore(one) for one in value]
+    return value
+
+
+def fromRow(row: Row) -> JobRecord:
+    """Make the value from a row of C{jobs}."""
+    error = _restore(row["error"])
+    return JobRecord(
+        service=row["service"],
+        jobId=row["job_id"],
+        phase=Phase(row["phase"]),
+        owner=row["owner"],
+        runId=row["run_id"],
+        creationTime=row["creation_time"],
+        startTime=row["start_time"],
+        endTime=row["end_time"],
+        executionDuration=row["execution_duration"],
+        destruction=row["destruction"],
+        quote=row["quote"],
+        parameters=valuesFromJSON(_restore(row["parameters"])),
+        results=tuple(Result(**one) for one in _restore(row["results"])),
+        error=error and JobError(**error),
+        jobInfo=_restore(row["job_info"]),
+        attempt=row["attempt"],
+    )
+
+
+def toColumn(name: str, value: Any) -> Any:
+    """What the column of a property holds, in JSON's types."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if name == "parameters":
+        return _protect(valuesToJSON(value))
+    if name == "results":
+        return _protect([vars(result) for result in value])
+    if name == "error":
+        return value and _protect(vars(value))
+    return _protect(value) if name == "jobInfo" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListFilters:
+    """
+    What the job list is asked for (2.2.2.1); all of it must hold.
+
+    @ivar phases: any of these; none for all but ARCHIVED.
+    @ivar after: created later than this.
+    @ivar last: at most so many, the newest.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    after: datetime | None = None
+    last: int | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        """The phases that are wanted, as the database spells them."""
+        default = (phase for phase in Phase if phase is not Phase.ARCHIVED)
+        return [str(phase) for phase in self.phases or default]
+
+
+class JobsTable:
+    """
+    The statements as methods, where more is to be done than to run them.
+
+    C{conn} is the transaction to run in, or C{None} for one of its own.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def run(
+        self, statementId: str, args: Any = None, conn: Transaction | None = None
+    ) -> Deferred[list[Row]]:
+        """
+        Run a named statement and return its rows as dictionaries.
+
+        @raise KeyError: if there is no statement of that name.
+        """
+        statement = STATEMENTS[statementId]
+        if conn is not None:
+            return conn.execute(statement, args)
+        return self.database.query(statement, args)
+
+    async def one(
+        self, statementId: str, args: Any = None, conn: Transaction | None = None
+    ) -> JobRecord | None:
+        """Run a statement that returns at most one row of C{jobs}."""
+        rows = await self.run(statementId, args, conn)
+        return fromRow(rows[0]) if rows else None
+
+    async def change(
+        self, before: JobRecord, after: JobRecord, conn: Transaction
+    ) -> JobRecord | None:
+        """Write what differs between two states of a job; C{None} if nothing does."""
+        changes = {
+            column: toColumn(name, getattr(after, name))
+            for name, column in _COLUMNS.items()
+            if getattr(after, name) != getattr(before, name)
+        }
+        if not changes:
+            return None
+        args = {"jobId": before.jobId, "changes": asJSON(changes)}
+        changed = await self.one("changeJob", args, conn)
+        if "execution_duration" in changes:
+            await self.run("moveDeadline", args, conn)
+        return changed
+
+    async def create(self, job: JobRecord, lifetime: int, longestLifetime: int) -> bool:
+        """
+        Store a new job; false if its destruction would be in the past.
+
+        @param lifetime: how long it lives if it names no destruction time, s.
+        @param longestLifetime: how long it lives at most, s.
+        """
+        args = {
+            "jobId": job.jobId,
+            "service": job.service,
+            "owner": job.owner,
+            "runId": job.runId,
+            "executionDuration": job.executionDuration,
+            "destruction": job.destruction,
+            "lifetime": lifetime,
+            "longestLifetime": longestLifetime,
+            "quote": job.quote,
+            "parameters": asJSON(toColumn("parameters", job.parameters)),
+            "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
+        }
+        return bool(await self.run("createJob", args))
+
+    async def move(
+        self, job: JobRecord, phase: Phase, error: JobError | None, conn: Transaction
+    ) -> None:
+        """Write a move that has been found to be right, of a row that is locked."""
+        args = {
+            "jobId": job.jobId,
+            "phase": phase.value,
+            "error": error and asJSON(toColumn("error", error)),
+        }
+        await self.run("moveJob", args, conn)
+
+    async def dequeue(
+        self, jobId: str, conn: Transaction, ended: bool = False, removeDirectory: bool = False
+    ) -> bool:
+        """
+        Take a job off the queue; true if work is left that its node will end.
+
+        @param ended: there is none, whatever the queue says.
+        @param removeDirectory: the job's directory is to go with the work.
+        """
+        args = {"jobId": jobId, "ended": ended, "removeDirectory": removeDirectory}
+        return bool(await self.run("dequeue", args, conn))
+
+    async def reportWork(
+        self, jobId: str, attempt: int, results: tuple[Result, ...], jobInfo: Mapping[str, Any]
+    ) -> bool:
+        """Store what work tells; false if the attempt is not the row's any more."""
+        args = {
+            "jobId": jobId,
+            "attempt": attempt,
+            "results": asJSON(toColumn("results", results)),
+            "jobInfo": asJSON(toColumn("jobInfo", jobInfo)),
+        }
+        return bool(await self.run("reportWork", args))
+
+    async def toClean(self, service: str, flags: Mapping[str, Any]) -> AsyncIterator[str]:
+        """
+        The ids of jobs to remove, read in batches; the expired ones by their index.
+
+        @param flags: the arguments of the statement C{jobsToClean}.
+        """
+        wanted = any(value is True for value in flags.values())
+        args = {**flags, "service": service, "limit": 200, "afterId": "", "afterTime": "-infinity"}
+        while True:
+            rows = await self.run("jobsToClean" if wanted else "expiredJobs", args)
+            for row in rows:
+                yield row["job_id"]
+            if len(rows) < args["limit"]:
+                return
+            args["afterId"], args["afterTime"] = rows[-1]["job_id"], rows[-1]["destruction"]
+
+    async def page(
+        self,
+        service: str,
+        filters: ListFilters,
+        owner: str | None,
+        anyOwner: bool,
+        limit: int,
+        before: tuple[Any, str] = ("infinity", ""),
+    ) -> list[JobRef]:
+        """
+        Some of the job list, newest first.
+
+        @param before: creation time and id of the last job of the page before.
+        """
+        rows = await self.run(
+            "listJobs",
+            {
+                "service": service,
+                "owner": owner,
+                "anyOwner": anyOwner,
+                "phases": filters.wanted,
+                "after": filters.after or "-infinity",
+                "beforeTime": before[0],
+                "beforeId": before[1],
+                "limit": limit,
+            },
+        )
+        return [
+            JobRef(
+                jobId=row["job_id"],
+                phase=Phase(row["phase"]),
+                owner=row["owner"],
+                runId=row["run_id"],
+                creationTime=row["creation_time"],
+            )
+            for row in rows
+        ]

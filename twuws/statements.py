@@ -1,0 +1,219 @@
+"""
+All the SQL, every statement by its name.
+
+Statements are literal, and run with C{search_path} set to the schema.  The order of locks
+is always the job's row first, then its row in the queue: whoever holds the first may write
+the second.
+"""
+
+from __future__ import annotations
+
+STATEMENTS: dict[str, str] = {
+    # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
+    "createJob": """
+        INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
+                          quote, parameters, job_info)
+        SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
+               LEAST(COALESCE(%(destruction)s::timestamptz,
+                              date_trunc('milliseconds', now()) + %(lifetime)s * interval '1 s'),
+                     date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
+               %(quote)s, %(parameters)s, %(jobInfo)s
+        WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
+        RETURNING *""",
+    "getJob": """
+        SELECT * FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
+    # For changes; "now" is what the rules about times go by.
+    "lockJob": """
+        SELECT *, date_trunc('milliseconds', clock_timestamp()) AS now
+        FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s FOR UPDATE""",
+    # One page of the job list, newest first; goes on after (beforeTime, beforeId).
+    "listJobs": """
+        SELECT job_id, phase, run_id, owner, creation_time
+        FROM jobs
+        WHERE service = %(service)s
+          AND (%(anyOwner)s OR owner IS NOT DISTINCT FROM %(owner)s)
+          AND phase = ANY(%(phases)s)
+          AND creation_time > %(after)s
+          AND creation_time <= %(beforeTime)s
+          AND (creation_time < %(beforeTime)s OR job_id > %(beforeId)s)
+        ORDER BY creation_time DESC, job_id
+        LIMIT %(limit)s""",
+    # Writes the columns that are keys of "changes", and leaves the others as they are.
+    "changeJob": """
+        UPDATE jobs j
+        SET (owner, run_id, execution_duration, destruction, quote, parameters, results,
+             error, job_info)
+          = (SELECT n.owner, n.run_id, n.execution_duration, n.destruction, n.quote,
+                    n.parameters, n.results, n.error, n.job_info
+             FROM jsonb_populate_record(j, %(changes)s::jsonb) n)
+        WHERE job_id = %(jobId)s
+        RETURNING j.*""",
+    # A job whose execution duration changes while it runs has another deadline.
+    "moveDeadline": """
+        UPDATE queue q
+        SET deadline = CASE WHEN j.execution_duration > 0
+                            THEN j.start_time + j.execution_duration * interval '1 s' END
+        FROM jobs j
+        WHERE j.job_id = %(jobId)s AND q.job_id = j.job_id AND q.claimed_at IS NOT NULL""",
+    # The table of moves has been looked at, and the row is locked.
+    "moveJob": """
+        UPDATE jobs
+        SET phase = %(phase)s,
+            start_time = CASE
+                WHEN %(phase)s IN ('EXECUTING', 'SUSPENDED', 'UNKNOWN', 'COMPLETED', 'ERROR')
+                THEN COALESCE(start_time, date_trunc('milliseconds', clock_timestamp()))
+                WHEN %(phase)s IN ('QUEUED', 'HELD') THEN NULL
+                ELSE start_time END,
+            end_time = CASE
+                WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
+                THEN COALESCE(end_time, GREATEST(
+                    start_time, date_trunc('milliseconds', clock_timestamp()))) END,
+            error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
+        WHERE job_id = %(jobId)s
+        RETURNING *""",
+    "enqueue": """
+        INSERT INTO queue (job_id, service, owner, priority, attempt)
+        SELECT job_id, service, owner, %(priority)s, attempt FROM jobs WHERE job_id = %(jobId)s
+        ON CONFLICT (job_id) DO UPDATE
+        SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
+            host = NULL, ref = NULL""",
+    # A job that was moved to EXECUTING by hand: somebody outside does its work.
+    "occupy": """
+        INSERT INTO queue (job_id, service, owner, attempt, claimed_at)
+        SELECT job_id, service, owner, attempt, clock_timestamp()
+        FROM jobs WHERE job_id = %(jobId)s
+        ON CONFLICT (job_id) DO UPDATE SET claimed_at = clock_timestamp()""",
+    # Takes a job off the queue.  If its work is still there, that is to be ended.
+    "dequeue": """
+        WITH gone AS (DELETE FROM queue WHERE job_id = %(jobId)s RETURNING *)
+        INSERT INTO stops (job_id, service, attempt, node, host, ref, remove_directory)
+        SELECT job_id, service, attempt, node, host, ref, %(removeDirectory)s
+        FROM gone WHERE node IS NOT NULL AND NOT %(ended)s
+        ON CONFLICT (job_id, attempt) DO NOTHING
+        RETURNING job_id""",
+    "deleteJob": """
+        DELETE FROM jobs WHERE job_id = %(jobId)s RETURNING job_id""",
+    # The next job for a node: by priority, then by time.
+    "claim": """
+        WITH candidate AS (
+            SELECT j.job_id
+            FROM queue q JOIN jobs j ON j.job_id = q.job_id
+            WHERE q.claimed_at IS NULL AND q.service = ANY(%(services)s)
+              AND j.phase = 'QUEUED'
+            ORDER BY q.priority DESC, q.queued_at, q.job_id
+            LIMIT 1
+            FOR UPDATE OF j SKIP LOCKED),
+        claimed AS (
+            UPDATE jobs j
+            SET phase = 'EXECUTING', attempt = j.attempt + 1,
+                start_time = date_trunc('milliseconds', clock_timestamp())
+            FROM candidate c WHERE j.job_id = c.job_id
+            RETURNING j.*),
+        taken AS (
+            UPDATE queue q
+            SET claimed_at = clock_timestamp(), node = %(node)s, host = %(host)s, ref = NULL,
+                attempt = c.attempt,
+                deadline = CASE WHEN c.execution_duration > 0
+                                THEN c.start_time + c.execution_duration * interval '1 s' END
+            FROM claimed c WHERE q.job_id = c.job_id
+            RETURNING q.job_id)
+        SELECT c.* FROM claimed c JOIN taken t ON t.job_id = c.job_id""",
+    # Stores how the work is found again; no row comes back if the attempt is not the row's.
+    "rememberWork": """
+        UPDATE queue SET ref = %(ref)s
+        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(node)s
+        RETURNING job_id""",
+    # What the work tells while it goes on; no row comes back if the attempt is not the row's.
+    "reportWork": """
+        UPDATE jobs SET results = %(results)s, job_info = job_info || %(jobInfo)s
+        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND phase = 'EXECUTING'
+        RETURNING job_id""",
+    "overdueJobs": """
+        SELECT job_id, service FROM queue
+        WHERE service = ANY(%(services)s) AND deadline < clock_timestamp()
+        ORDER BY deadline LIMIT 100""",
+    # What a node is to end: its own, and what was left on its host by nodes that are gone.
+    "stopsForNode": """
+        SELECT s.* FROM stops s LEFT JOIN nodes n ON n.node = s.node
+        WHERE s.service = ANY(%(services)s)
+          AND (s.node = %(node)s
+               OR (s.host = %(host)s
+                   AND (n.node IS NULL OR n.lease_ends < clock_timestamp()
+                        OR s.node = ANY(%(goneNodes)s))))""",
+    "stopped": """
+        DELETE FROM stops WHERE job_id = %(jobId)s AND attempt = %(attempt)s""",
+    # Jobs to remove: the expired ones, and what else was asked for.
+    "jobsToClean": """
+        SELECT job_id, destruction FROM jobs
+        WHERE service = %(service)s AND job_id > %(afterId)s
+          AND (%(includeAll)s
+               OR destruction < now()
+               OR (%(includeFailed)s AND phase IN ('ERROR', 'ABORTED'))
+               OR (%(includeCompleted)s AND phase = 'COMPLETED')
+               OR (%(includeForgotten)s AND phase = 'PENDING'
+                   AND creation_time < now() - %(forgottenAfter)s * interval '1 s'))
+        ORDER BY job_id LIMIT %(limit)s""",
+    # The same for the every-day case, by the index on destruction.
+    "expiredJobs": """
+        SELECT job_id, destruction FROM jobs
+        WHERE destruction < now() AND service = %(service)s
+          AND destruction >= %(afterTime)s
+          AND (destruction > %(afterTime)s OR job_id > %(afterId)s)
+        ORDER BY destruction, job_id LIMIT %(limit)s""",
+    "jobsKnown": """
+        SELECT job_id FROM jobs WHERE job_id = ANY(%(jobIds)s)
+        UNION SELECT job_id FROM stops WHERE job_id = ANY(%(jobIds)s)""",
+    # For the command line, which knows neither the service of a job nor all of its id.
+    "jobsByPrefix": """
+        SELECT job_id, service, phase FROM jobs
+        WHERE job_id ^@ %(prefix)s
+        ORDER BY job_id LIMIT %(limit)s""",
+    "getJobs": """
+        SELECT * FROM jobs WHERE job_id = ANY(%(jobIds)s)""",
+    # The services that have jobs: one look at the index for each, however many jobs it has.
+    "servicesKnown": """
+        WITH RECURSIVE known AS (
+            (SELECT service FROM jobs ORDER BY service LIMIT 1)
+            UNION ALL
+            SELECT (SELECT j.service FROM jobs j WHERE j.service > k.service
+                    ORDER BY j.service LIMIT 1)
+            FROM known k WHERE k.service IS NOT NULL)
+        SELECT service FROM known WHERE service IS NOT NULL""",
+    "schemaThere": """
+        SELECT to_regclass('version') IS NOT NULL AS there""",
+    "countByPhase": """
+        SELECT phase, count(*) AS jobs FROM jobs WHERE service = %(service)s GROUP BY phase""",
+    # Nodes
+    "beat": """
+        INSERT INTO nodes (node, host, pid, started, version, slots, lease_ends)
+        VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s,
+                clock_timestamp() + %(lease)s * interval '1 s')
+        ON CONFLICT (node) DO UPDATE
+        SET heartbeat = clock_timestamp(), lease_ends = EXCLUDED.lease_ends""",
+    "leave": """
+        UPDATE nodes SET lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
+        WHERE node = %(node)s""",
+    "otherNodes": """
+        SELECT node, host, pid, started, lease_ends < clock_timestamp() AS expired
+        FROM nodes WHERE node <> %(node)s""",
+    # Work whose node is gone: named as such, without a row, or with a lease that has run out.
+    "lostWork": """
+        SELECT q.job_id, q.service, q.attempt, q.node, q.host, q.ref
+        FROM queue q LEFT JOIN nodes n ON n.node = q.node
+        WHERE q.service = ANY(%(services)s) AND q.node IS NOT NULL AND q.node <> %(node)s
+          AND (n.node IS NULL OR n.lease_ends < clock_timestamp()
+               OR q.node = ANY(%(goneNodes)s))""",
+    "takeOver": """
+        UPDATE queue SET node = %(node)s, host = %(host)s
+        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(oldNode)s
+        RETURNING job_id""",
+    # Nodes that are gone and have left nothing behind.
+    "forgetNodes": """
+        DELETE FROM nodes n
+        WHERE n.node <> %(node)s
+          AND (n.lease_ends < clock_timestamp() - interval '1 day'
+               OR n.node = ANY(%(goneNodes)s))
+          AND NOT EXISTS (SELECT FROM queue q WHERE q.node = n.node)
+          AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)""",
+    "ping": "SELECT 1 AS one",
+}
