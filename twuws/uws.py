@@ -1,0 +1,389 @@
+"""
+The facade: every rule about jobs is here, and holds whoever asks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from twuws.database import Database, Transaction, shield
+from twuws.errors import BadRequest, DatabaseUnavailable, JobNotFound, StaleAttempt, UWSError
+from twuws.interfaces import WorkLimits
+from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
+from twuws.phases import ABORTED, ERROR, EXECUTING, IN_QUEUE, QUEUED, Phase, checkMove
+from twuws.phasewatcher import PhaseWatcher
+from twuws.policy import Policy
+from twuws.submission import FilesToAdopt
+from twuws.uwschanging import ChangeableJobs
+from twuws.uwsreading import deferred
+
+T = TypeVar("T")
+log = Logger()
+
+
+class UWS(ChangeableJobs):
+    """
+    One service: its jobs, and all that can be done with them.
+
+    Every method but C{changeableJob} returns a Deferred.  Jobs that it hands out are
+    read-only; by the time they are looked at the truth may have moved on.  Any method may
+    fail with L{DatabaseUnavailable}, those that name a job with L{JobNotFound}, those that
+    change one with L{JobLocked}.
+
+    @param jobClass: the L{UWSJob} subclass.
+    @param jobActions: the children of a job over HTTP, for the web floor; C{None} for the
+        standard ones.
+    @param database: where jobs are kept.
+    @param directory: where the jobs' directories are.
+    @param name: the service's name; several services share a database.
+    @param watcher: who tells of changed phases; shared between services.
+    @param jobListURL: where the jobs are, for those who ask without a request at hand.
+    @param cleanupInterval: overrides the class's.
+    @param limits: what the work of one job may use.
+    @param environment: environment variables for the work.
+    """
+
+    #: How often expired jobs are removed, s.
+    cleanupInterval: float = 12 * 3600
+    #: After how long a job that was never run counts as forgotten, s.
+    forgottenAfter: float = 86400
+    #: How long C{getNewJobId} tries for the database, s.
+    creationTimeout: float = 5
+    #: Raw XML before the document element of a job, and of the job list.
+    jobdocPreamble = ""
+    joblistPreamble = ""
+
+    def __init__(
+        self,
+        jobClass: type[UWSJob],
+        jobActions: Any = None,
+        *,
+        database: Database,
+        directory: str | Path,
+        name: str = "uws",
+        watcher: PhaseWatcher | None = None,
+        policy: Policy | None = None,
+        jobListURL: str | None = None,
+        cleanupInterval: float | None = None,
+        limits: WorkLimits | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(jobClass, database, directory, name, watcher, policy)
+        self.jobActions = jobActions
+        self.jobListURL = jobListURL
+        self.limits = limits or WorkLimits()
+        self.environment = dict(environment or {})
+        if cleanupInterval is not None:
+            self.cleanupInterval = cleanupInterval
+        self._removals: set[Deferred[None]] = set()
+
+    # Creating
+
+    @deferred
+    async def getNewJobId(self, timeout: float | None = None, **properties: Any) -> str:
+        """
+        Create a PENDING job and return its id.
+
+        @param timeout: how long to try for the database, s.
+        @param properties: any of C{owner}, C{runId}, C{executionDuration}, C{destruction},
+            C{quote}, C{jobInfo}, and C{parameters}, a dictionary of names and values.
+        @raise ParameterError: for a value that its declaration refuses; no job is made.
+        @raise BadRequest: for a destruction time in the past; no job is made.
+        """
+        job = self._draft(properties)
+        return await self._create(job, timeout)
+
+    @deferred
+    async def getNewIdFromRequest(self, request: Any, **properties: Any) -> str:
+        """
+        Create a job from C{request.args} and C{request.files}, and return its id.
+
+        C{setParamsFromRequest(job, request)} is called with the new job, before anybody
+        can see it; on any error there, no job is left behind.
+
+        @param properties: as for C{getNewJobId}.
+        """
+        job = self._draft(properties)
+        files = FilesToAdopt(self.workDirs.forJob(job.jobId), request)
+        await maybeDeferred(self.setParamsFromRequest, job, request)
+        return await self._create(job, None, files)
+
+    def _draft(self, properties: dict[str, Any]) -> UWSJob:
+        """A job that is nowhere but here."""
+        parameters = properties.pop("parameters", {})
+        record = JobRecord(
+            service=self.name,
+            jobId=secrets.token_hex(16),
+            creationTime=datetime.min,
+            **properties,
+        )
+        job = self._jobOf(record, changeable=True)
+        for name, value in parameters.items():
+            job.assignParameter(name, value)
+        job.change(
+            executionDuration=self.policy.duration(properties.get("executionDuration")),
+        )
+        return job
+
+    async def _create(
+        self, job: UWSJob, timeout: float | None, files: FilesToAdopt | None = None
+    ) -> str:
+        workDir = self.workDirs.forJob(job.jobId)
+        await self.inThread(workDir.create)
+        try:
+            if files is not None:
+                await self.inThread(files.adopt, job.parameters)
+            await self._persistently(lambda: self._insert(job), timeout)
+        except BaseException:
+            await self.inThread(workDir.remove)
+            raise
+        return job.jobId
+
+    async def _insert(self, job: UWSJob) -> None:
+        created = await self.table.create(
+            job.record, self.policy.lifetime, self.policy.longestLifetime
+        )
+        if not created:
+            raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
+
+    async def _persistently(
+        self, action: Callable[[], Coroutine[Any, Any, T]], timeout: float | None
+    ) -> T:
+        """Do it, again while the database cannot be reached, for C{timeout} seconds."""
+        reactor = self.database.reactor
+        giveUpAt = reactor.seconds() + (self.creationTimeout if timeout is None else timeout)
+        while True:
+            try:
+                return await action()
+            except DatabaseUnavailable:
+                if reactor.seconds() + 0.25 > giveUpAt:
+                    raise
+                await deferLater(reactor, 0.25)
+
+    # Phases
+
+    @deferred
+    async def changeToPhase(
+        self,
+        jobId: str,
+        phase: Phase | str,
+        error: JobError | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Move a job through the table of phases.
+
+        Work that is under way is ended if the job leaves the phases that have work.
+
+        @param error: why, for ERROR and ABORTED.
+        @raise IllegalMove: if there is no such move; nothing is changed.
+        """
+        async with self._locked(jobId, timeout) as (t, record, _):
+            await self._move(t, record, Phase(phase), error)
+
+    @deferred
+    async def run(self, jobId: str) -> None:
+        """
+        Queue a PENDING or HELD job (2.2.3.5).
+
+        A job whose parameters are not complete is ERROR then, with a message that names
+        what is missing.
+
+        @raise IllegalMove: in any other phase (A-02).
+        """
+        async with self._locked(jobId) as (t, record, _):
+            checkMove(record.phase, QUEUED)
+            try:
+                self._jobOf(record).checkComplete()
+            except UWSError as e:
+                await self._move(t, record, ERROR, JobError(message=str(e)))
+            else:
+                await self._move(t, record, QUEUED)
+
+    @deferred
+    async def abort(self, jobId: str, error: JobError | None = None) -> None:
+        """
+        Abort a job that has not ended (2.2.3.6); one that is ABORTED stays as it is (A-03).
+
+        @param error: why, where it is not the user who asks (A-08).
+        @raise IllegalMove: if it has ended otherwise.
+        """
+        async with self._locked(jobId) as (t, record, _):
+            if record.phase != ABORTED:
+                await self._move(t, record, ABORTED, error)
+
+    @deferred
+    async def abortOverdue(self, jobId: str) -> bool:
+        """Abort a job that has run for longer than it may (2.1.4, A-08); false if it has not."""
+        async with self._locked(jobId) as (t, record, now):
+            limit = record.executionDuration
+            if record.phase is not EXECUTING or record.startTime is None or limit == 0:
+                return False
+            if now < record.startTime + timedelta(seconds=limit):
+                return False
+            why = f"The execution duration of {limit} s was exceeded, and the job was stopped."
+            await self._move(t, record, ABORTED, JobError(message=why))
+            return True
+
+    async def _move(
+        self,
+        t: Transaction,
+        record: JobRecord,
+        phase: Phase,
+        error: JobError | None = None,
+        ended: bool = False,
+    ) -> None:
+        """
+        Make a move, in both tables.
+
+        @param ended: the work has ended by itself, so that nobody has to end it.
+        """
+        checkMove(record.phase, phase)
+        if phase is ERROR and error is None:
+            error = JobError(message="The job failed.")
+        await self.table.move(record, phase, error, t)
+        if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
+            await self.table.dequeue(record.jobId, t, ended=ended)
+        if phase is QUEUED:
+            await self.table.run("enqueue", {"jobId": record.jobId, "priority": 0}, t)
+        elif phase is EXECUTING and record.phase is QUEUED:
+            await self.table.run("occupy", {"jobId": record.jobId}, t)
+
+    # What work tells
+
+    @deferred
+    async def recordWork(
+        self, jobId: str, attempt: int, results: Iterable[Result], jobInfo: Mapping[str, Any]
+    ) -> None:
+        """
+        Show results and progress of work that goes on.
+
+        @param results: all that this attempt has made by now.
+        @param jobInfo: is added to what there is.
+        @raise StaleAttempt: if this attempt is no longer the job's.
+        """
+        if not await self.table.reportWork(jobId, attempt, tuple(results), jobInfo):
+            raise StaleAttempt
+
+    @deferred
+    async def recordOutcome(
+        self,
+        jobId: str,
+        attempt: int,
+        outcome: Outcome,
+        results: Iterable[Result],
+        jobInfo: Mapping[str, Any],
+    ) -> None:
+        """
+        Record how an attempt ended, and the last that it told.
+
+        @raise StaleAttempt: if this attempt is no longer the job's.
+        """
+        async with self._locked(jobId) as (t, record, _):
+            if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
+                raise StaleAttempt
+            told = replace(record, results=tuple(results), jobInfo={**record.jobInfo, **jobInfo})
+            await self.table.change(record, told, t)
+            await self._move(t, record, outcome.phase, outcome.error, ended=True)
+
+    # Destroying
+
+    @deferred
+    async def destroy(self, jobId: str) -> None:
+        """
+        End a job's work, and remove its row and its directory (2.1.5).
+
+        C{job.prepareForDestruction()} is called before, while the job is changeable; if it
+        raises, nothing is destroyed.  The directory goes once its work has ended, or at
+        once where there is none, in the background.
+        """
+        async with self._locked(jobId) as (t, record, _):
+            job = self._jobOf(record, changeable=True)
+            await maybeDeferred(job.prepareForDestruction)
+            hasWork = await self.table.dequeue(jobId, t, removeDirectory=True)
+            await self.table.run("deleteJob", {"jobId": jobId}, t)
+        if not hasWork:
+            self.removeDirectory(jobId)
+
+    def removeDirectory(self, jobId: str) -> None:
+        """Remove a job's directory in the background; a failure is logged."""
+        removal = self.inThread(self.workDirs.forJob(jobId).remove)
+        removal.addErrback(
+            lambda f: log.failure("directory of {jobId} not removed", f, jobId=jobId)
+        )
+        self._removals.add(removal)
+        removal.addBoth(lambda _: self._removals.discard(removal))
+
+    @deferred
+    async def directoriesRemoved(self) -> None:
+        """Fires when no directory is being removed any more."""
+        while self._removals:
+            await shield(next(iter(self._removals)))
+
+    @deferred
+    async def cleanupJobsTable(
+        self,
+        includeFailed: bool = False,
+        includeCompleted: bool = False,
+        includeAll: bool = False,
+        includeForgotten: bool = False,
+        dryRun: bool = False,
+    ) -> list[str]:
+        """
+        Destroy the expired jobs, and return the ids of what was destroyed.
+
+        A job that cannot be destroyed is logged and passed over.
+
+        @param includeFailed: also those in ERROR and ABORTED.
+        @param includeCompleted: also those in COMPLETED.
+        @param includeAll: also all others.
+        @param includeForgotten: also those that have been PENDING for C{forgottenAfter}.
+        @param dryRun: destroy nothing.
+        """
+        flags = {
+            "includeFailed": includeFailed,
+            "includeCompleted": includeCompleted,
+            "includeAll": includeAll,
+            "includeForgotten": includeForgotten,
+            "forgottenAfter": self.forgottenAfter,
+        }
+        done = []
+        async for jobId in self.table.toClean(self.name, flags):
+            if dryRun or await self._destroyedQuietly(jobId):
+                done.append(jobId)
+        return done
+
+    async def _destroyedQuietly(self, jobId: str) -> bool:
+        try:
+            await self.destroy(jobId)
+        except JobNotFound:
+            return False
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.failure("{jobId} was not destroyed", jobId=jobId)
+            return False
+        return True
+
+    # For those who build on this
+
+    def getURLForId(self, jobId: str, jobListURL: str | None = None) -> str:
+        """
+        The absolute URL of a job, without a slash at its end; to be overridden where jobs
+        live elsewhere.
+
+        @param jobListURL: the job list as the client knows it; the web floor supplies it.
+        """
+        base = jobListURL or self.jobListURL
+        if base is None:
+            raise ValueError(f"{self.name}: no jobListURL is known without a request")
+        return f"{base.rstrip('/')}/{jobId}"

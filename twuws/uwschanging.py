@@ -1,0 +1,166 @@
+"""
+Changing jobs: locks, and the properties that clients set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Set
+from contextlib import asynccontextmanager
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from twuws.database import Database, LockTimeout, Transaction, shield
+from twuws.errors import BadRequest, JobLocked, JobNotFound, NotPending
+from twuws.joblocks import JobLocks
+from twuws.jobs import JobRecord, UWSJob
+from twuws.jobstable import fromRow
+from twuws.phases import FINAL, PENDING, Phase
+from twuws.phasewatcher import PhaseWatcher
+from twuws.policy import Policy
+from twuws.submission import FilesToAdopt
+from twuws.uwsreading import ReadableJobs, deferred
+
+
+class Unset(Enum):
+    """The type of L{UNSET}."""
+
+    UNSET = "unset"
+
+
+#: For arguments whose C{None} means something.
+UNSET: Final = Unset.UNSET
+
+
+class ChangeableJobs(ReadableJobs):
+    """
+    The jobs of one service, to change one at a time.  See L{twuws.uws.UWS}.
+    """
+
+    #: How long a change waits for another change of the same job, s.
+    lockTimeout: float = 10
+
+    def __init__(
+        self,
+        jobClass: type[UWSJob],
+        database: Database,
+        directory: str | Path,
+        name: str,
+        watcher: PhaseWatcher | None,
+        policy: Policy | None,
+    ) -> None:
+        super().__init__(jobClass, database, directory, name, watcher)
+        self.policy = policy or Policy()
+        self._locks = JobLocks(database.reactor)
+
+    @asynccontextmanager
+    async def changeableJob(
+        self, jobId: str, timeout: float | None = None
+    ) -> AsyncIterator[UWSJob]:
+        """
+        Hold a job so that nobody else can change it, here or in any other process.
+
+        What was changed is written when the block ends; an exception changes nothing.
+
+        @param timeout: how long to wait for others who hold it, s; then L{JobLocked}.
+        """
+        async with self._locked(jobId, timeout) as (t, record, _):
+            job = self._jobOf(record, changeable=True)
+            try:
+                yield job
+            finally:
+                job.isChangeable = False
+            await self.table.change(record, job.record, t)
+
+    def changeJob(
+        self, jobId: str, action: Callable[[UWSJob], Any], timeout: float | None = None
+    ) -> Deferred[Any]:
+        """
+        C{changeableJob} for callers without C{async with}: C{action(job)}, then write.
+
+        @param action: may return a Deferred; its result is this Deferred's.
+        """
+
+        async def change() -> Any:
+            async with self.changeableJob(jobId, timeout) as job:
+                return await maybeDeferred(action, job)
+
+        return shield(Deferred.fromCoroutine(change()))
+
+    @asynccontextmanager
+    async def _locked(
+        self, jobId: str, timeout: float | None = None
+    ) -> AsyncIterator[tuple[Transaction, JobRecord, datetime]]:
+        """The job's row, locked, in a transaction, with the database's time."""
+        timeout = self.lockTimeout if timeout is None else timeout
+        reactor = self.database.reactor
+        giveUpAt = reactor.seconds() + timeout
+        async with self._locks.held(jobId, timeout):
+            left = max(0.001, giveUpAt - reactor.seconds())
+            async with self.database.transaction(lockTimeout=left) as t:
+                try:
+                    rows = await self.table.run("lockJob", self._key(jobId), t)
+                except LockTimeout:
+                    raise JobLocked(jobId) from None
+                if not rows:
+                    raise JobNotFound(jobId)
+                yield t, fromRow(rows[0]), rows[0]["now"]
+
+    @deferred
+    async def update(
+        self,
+        jobId: str,
+        request: Any = None,
+        *,
+        runId: str | None = None,
+        executionDuration: int | None = None,
+        destruction: datetime | Unset | None = UNSET,
+    ) -> None:
+        """
+        Change what clients can change of a job, all of it or nothing.
+
+        @param request: its C{args} and C{files} become parameters; for a PENDING job only
+            (D-014), as is C{runId} (A-31).
+        @param executionDuration: in s, until the job ends (A-45); the policy may make it less.
+        @param destruction: at any time (A-45); the policy may make it sooner; C{None} for the
+            service's default.
+        @raise NotPending: if it is too late for any of that.
+        @raise BadRequest: for a destruction time in the past (A-42), or a value that is wrong.
+        """
+        files = request and FilesToAdopt(self.workDirs.forJob(jobId), request)
+        async with self._locked(jobId) as (t, record, now):
+            job = self._jobOf(record, changeable=True)
+            if runId is not None:
+                self._checkPhase(job, {PENDING}, "RUNID")
+                job.runId = runId
+            if executionDuration is not None:
+                self._checkPhase(job, set(Phase) - FINAL, "EXECUTIONDURATION")
+                job.executionDuration = self.policy.duration(executionDuration)
+            if not isinstance(destruction, Unset):
+                if destruction is not None and destruction <= now:
+                    raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
+                job.destruction = self.policy.destruction(destruction, now)
+            if request is not None:
+                self._checkPhase(job, {PENDING}, "Parameters")
+                await maybeDeferred(self.setParamsFromRequest, job, request)
+                await self.inThread(files.adopt, job.parameters)
+            await self.table.change(record, job.record, t)
+        if request is not None:
+            await self.inThread(files.dropReplaced, record.parameters, job.parameters)
+
+    def _checkPhase(self, job: UWSJob, phases: Set[Phase], what: str) -> None:
+        if job.phase not in phases:
+            raise NotPending(f"{what}: the job is {job.phase}, and this can be set no longer.")
+
+    def setParamsFromRequest(self, job: UWSJob, request: Any) -> Any:
+        """
+        Take a job's parameters from a request; to be overridden.  May return a Deferred.
+
+        As it is, the job class does it.
+
+        @param request: see L{UWSJob.setParamsFromRequest}.
+        """
+        return job.setParamsFromRequest(request)

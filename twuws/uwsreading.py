@@ -1,0 +1,185 @@
+"""
+Reading jobs, and waiting for them: the part of the facade that changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from datetime import datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.threads import deferToThreadPool
+
+from twuws.database import Database, Row, Transaction, shield
+from twuws.errors import JobNotFound
+from twuws.jobs import JobRecord, JobRef, UWSJob
+from twuws.jobstable import JobsTable, ListFilters
+from twuws.phases import ACTIVE, Phase
+from twuws.phasewatcher import PhaseWatcher
+from twuws.workdir import WorkDirs, isSafeName
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def deferred(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Deferred[T]]:
+    """
+    Make a facade method of a coroutine: it returns a Deferred, and what it began it ends.
+
+    Cancelling the Deferred gives up waiting only, so that a client that hangs up leaves
+    nothing half done.
+    """
+
+    @wraps(method)
+    def facade(*args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        return shield(Deferred.fromCoroutine(method(*args, **kwargs)))
+
+    return facade
+
+
+class ReadableJobs:
+    """
+    The jobs of one service, to look at.  See L{twuws.uws.UWS}.
+    """
+
+    #: The longest WAIT, s (2.2.1.2; what TCP connections bear).
+    longestWait: float = 60
+
+    def __init__(
+        self,
+        jobClass: type[UWSJob],
+        database: Database,
+        directory: str | Path,
+        name: str,
+        watcher: PhaseWatcher | None,
+    ) -> None:
+        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+            raise ValueError(f"{name!r} cannot name a service: use a-z, 0-9, _ and -")
+        self.jobClass = jobClass
+        self.database = database
+        self.name = name
+        self.table = JobsTable(database)
+        self.workDirs = WorkDirs(directory)
+        self.watcher = watcher or PhaseWatcher(database)
+
+    @deferred
+    async def getJob(self, jobId: str) -> UWSJob:
+        """
+        The job, read-only, never blocked by a lock; raise L{JobNotFound} if there is none.
+        """
+        return self._jobOf(await self._read(jobId))
+
+    async def _read(self, jobId: str) -> JobRecord:
+        record = await self.table.one("getJob", self._key(jobId))
+        if record is None:
+            raise JobNotFound(jobId)
+        return record
+
+    def wait(
+        self, jobId: str, seconds: float = -1, phases: frozenset[Phase] | None = None
+    ) -> Deferred[UWSJob]:
+        """
+        The job as it is once its phase changes, or after some seconds (2.2.1.2).
+
+        Cancelling the Deferred ends the wait.
+
+        @param seconds: -1 for as long as the service allows, C{longestWait}.
+        @param phases: wait only if the phase is one of these; C{None} for any active one.
+        @raise JobNotFound: if there is no such job, or it is destroyed meanwhile.
+        """
+        return Deferred.fromCoroutine(self._wait(jobId, seconds, phases))
+
+    async def _wait(self, jobId: str, seconds: float, phases: frozenset[Phase] | None) -> UWSJob:
+        reactor = self.database.reactor
+        longest = self.longestWait if seconds < 0 else min(seconds, self.longestWait)
+        giveUpAt = reactor.seconds() + longest
+        first = None
+        while True:
+            changed = self.watcher.changed(jobId)  # before looking, lest it be missed
+            try:
+                job = await self.getJob(jobId)
+                first = first or job.phase
+                left = giveUpAt - reactor.seconds()
+                still = job.phase == first and first in ACTIVE and first in (phases or ACTIVE)
+                if not still or left <= 0 or not self.watcher.running:
+                    return job
+                await changed.addTimeout(left, reactor)
+            except TimeoutError:
+                pass
+            finally:
+                if not changed.called:
+                    changed.addErrback(lambda _: None)
+                    changed.cancel()
+
+    def getIdsAndPhases(
+        self,
+        owner: str | None = None,
+        phase: Phase | str | Iterable[Phase | str] | None = None,
+        last: int | None = None,
+        after: datetime | None = None,
+    ) -> Deferred[list[tuple[str, Phase]]]:
+        """
+        Ids and phases of jobs, newest first (2.2.2.1).
+
+        @param owner: only this one's jobs; C{None} for everybody's.
+        @param phase: only jobs in this phase, or in one of these; C{None} for all but ARCHIVED.
+        @param last: only so many, the newest; C{None} for all.
+        @param after: only jobs created later than this.
+        """
+        some = [phase] if isinstance(phase, str) else phase or ()
+        filters = ListFilters(phases=tuple(Phase(p) for p in some), after=after, last=last)
+
+        async def collect() -> list[tuple[str, Phase]]:
+            pages = self.pagesOfJobs(filters, owner, anyOwner=owner is None)
+            return [(ref.jobId, ref.phase) async for page in pages for ref in page]
+
+        return shield(Deferred.fromCoroutine(collect()))
+
+    async def pagesOfJobs(
+        self,
+        filters: ListFilters,
+        owner: str | None = None,
+        anyOwner: bool = True,
+        pageSize: int = 1000,
+    ) -> AsyncIterator[list[JobRef]]:
+        """
+        The job list in pages, each a read of its own, so that no transaction waits for
+        whoever reads slowly.
+        """
+        before: tuple[Any, str] = ("infinity", "")
+        left = filters.last
+        while left is None or left > 0:
+            limit = pageSize if left is None else min(left, pageSize)
+            page = await self.table.page(self.name, filters, owner, anyOwner, limit, before)
+            yield page
+            if len(page) < limit:
+                return
+            before = (page[-1].creationTime, page[-1].jobId)
+            left = None if left is None else left - len(page)
+
+    def runCanned(
+        self, statementId: str, args: Any = None, conn: Transaction | None = None
+    ) -> Deferred[list[Row]]:
+        """
+        Run one of L{twuws.statements.STATEMENTS} and return its rows as dictionaries.
+
+        @param conn: a transaction to run it in; C{None} for one of its own.
+        """
+        return self.table.run(statementId, args, conn)
+
+    def _key(self, jobId: str) -> dict[str, str]:
+        """What names a job in statements; raise L{JobNotFound} for what can be no job's id."""
+        if not isSafeName(jobId):
+            raise JobNotFound(jobId)
+        return {"jobId": jobId, "service": self.name}
+
+    def _jobOf(self, record: JobRecord, changeable: bool = False) -> UWSJob:
+        return self.jobClass(record, changeable=changeable)
+
+    def inThread(self, action: Callable[..., T], *args: Any) -> Deferred[T]:
+        """Do what blocks in a thread."""
+        reactor = self.database.reactor
+        return deferToThreadPool(reactor, reactor.getThreadPool(), action, *args)

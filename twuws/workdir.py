@@ -1,0 +1,246 @@
+"""
+A job's directory: the contract between the service and the work.
+
+    ===================  ==========  =====================================================
+    in the directory     written by  what
+    ===================  ==========  =====================================================
+    C{job.json}          service     what is to be done, under which limits
+    C{parameters/}       service     uploaded files
+    C{results/}          work        result files; the work's current directory
+    C{stdout, stderr}    runner      what the work printed, bounded in size
+    C{events.jsonl}      runner      started, progress, result: a line each, in order
+    C{outcome.json}      runner      how it ended; it is there only once it is whole
+    ===================  ==========  =====================================================
+
+Nothing here knows Twisted, for the runner uses it too: everything blocks, and the
+service calls it in threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from twuws.jobs import Outcome, WorkPlace
+
+#: What a name in a job's directory may look like: nothing that means something to a
+#: file system, and nothing hidden.
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
+
+
+def isSafeName(name: str) -> bool:
+    """
+    Whether a name can be that of a file in a job's directory.
+
+    >>> isSafeName("result.csv"), isSafeName("../etc"), isSafeName(""), isSafeName(".x")
+    (True, False, False, False)
+    """
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
+class WorkDir(WorkPlace):
+    """
+    One job's directory.
+
+    @ivar path: the directory; it need not be there yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.job = self.path / "job.json"
+        self.parameters = self.path / "parameters"
+        self.results = self.path / "results"
+        self.stdout = self.path / "stdout"
+        self.stderr = self.path / "stderr"
+        self.events = self.path / "events.jsonl"
+        self.outcome = self.path / "outcome.json"
+
+    def create(self) -> None:
+        """Make the directory, readable by nobody else."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for part in (self.parameters, self.results):
+            part.mkdir(mode=0o700, exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the directory and all that is in it; it may be gone already."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self.path.exists():  # say why it could not be done
+            shutil.rmtree(self.path)
+
+    # Job and outcome
+
+    def writeJob(self, job: dict[str, Any]) -> None:
+        """Write C{job.json}, and remove what an earlier attempt left of its outcome."""
+        self.create()
+        self.outcome.unlink(missing_ok=True)
+        self.events.unlink(missing_ok=True)
+        self._write(self.job, job)
+
+    def readJob(self) -> dict[str, Any]:
+        """Read C{job.json}."""
+        return dict(json.loads(self.job.read_bytes()))
+
+    def writeOutcome(self, outcome: Outcome) -> None:
+        """Say how the work ended; the file appears whole, or not at all."""
+        self._write(self.outcome, outcome.asJSON())
+
+    def readOutcome(self) -> Outcome | None:
+        """How the work ended; C{None} if it has not."""
+        try:
+            return Outcome.fromJSON(json.loads(self.outcome.read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
+        temporary = path.with_name(path.name + ".new")
+        with temporary.open("w", encoding="ascii") as f:
+            json.dump(content, f)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+
+    # Parameters
+
+    def parameterPath(self, file: str) -> str:
+        return str(self.parameters / file)
+
+    def freeName(self, wanted: str, taken: Collection[str] = ()) -> str:
+        """
+        A name for a new file in C{parameters/}: the one wanted, or one that is like it.
+
+        @param taken: names that are as good as there.
+        """
+        base = wanted if isSafeName(wanted) else "upload"
+        for number in count(1):
+            name = base if number == 1 else f"{base}-{number}"
+            if name not in taken and not (self.parameters / name).exists():
+                return name
+        raise AssertionError("not reached")
+
+    def adopt(self, source: str | os.PathLike[str], file: str) -> None:
+        """Move an uploaded file to C{parameters/}, under a name from L{freeName}."""
+        self.parameters.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.move(source, self.parameters / file)
+
+    def dropParameters(self, files: Iterable[str]) -> None:
+        """Remove uploaded files that no parameter has any more."""
+        for file in files:
+            if isSafeName(file):
+                (self.parameters / file).unlink(missing_ok=True)
+
+    # Events
+
+    def addEvent(self, event: str, **fields: Any) -> None:
+        """Append one line to C{events.jsonl}; lines of several writers do not mix."""
+        line = json.dumps({"event": event, **fields}) + "\n"
+        with self.events.open("ab", buffering=0) as f:
+            f.write(line.encode("ascii"))
+
+    def readEvents(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """
+        The events from an offset in bytes on, and the offset where the next ones will be.
+
+        Lines that are not JSON are passed over: work can write here too.
+        """
+        try:
+            with self.events.open("rb") as f:
+                f.seek(offset)
+                data = f.read(1 << 20)
+        except FileNotFoundError:
+            return [], offset
+        complete = data[: data.rfind(b"\n") + 1]
+        return list(self._parsed(complete)), offset + len(complete)
+
+    def _parsed(self, lines: bytes) -> Iterator[dict[str, Any]]:
+        for line in lines.splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                yield event
+
+    # Results
+
+    @contextmanager
+    def openResult(
+        self, id: str, mediaType: str, fileName: str | None = None
+    ) -> Iterator[IO[bytes]]:
+        """
+        A file that becomes a result when the block ends, and is removed if it raises.
+        """
+        path = self.resultPath(fileName or id)
+        temporary = path.with_name(path.name + ".part")
+        try:
+            with temporary.open("wb") as f:
+                yield f
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.addResult(id, path.name, mediaType)
+
+    def addResult(self, id: str, file: str, mediaType: str) -> None:
+        """Make a file that is in C{results/} a result."""
+        size = self.resultPath(file).stat().st_size
+        self.addEvent("result", id=id, file=file, mediaType=mediaType, size=size)
+        self.news()
+
+    def resultPath(self, file: str) -> Path:
+        """
+        The path of a result's file.
+
+        @raise ValueError: for a name that could lead elsewhere.
+        """
+        if not isSafeName(file):
+            raise ValueError(f"{file!r} cannot name a file")
+        return self.results / file
+
+    def reportProgress(self, fraction: float | None = None, message: str | None = None) -> None:
+        self.addEvent("progress", fraction=fraction, message=message)
+        self.news()
+
+    def news(self) -> None:
+        """Called after each event; whoever runs the work may set another."""
+
+
+class WorkDirs:
+    """
+    The directories of all jobs, below one root, spread over 256 folders.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).absolute()
+
+    def forJob(self, jobId: str) -> WorkDir:
+        """The directory of one job, whether it is there or not."""
+        if not isSafeName(jobId):
+            raise ValueError(f"{jobId!r} is no job id")
+        return WorkDir(self.root / jobId[:2] / jobId)
+
+    def uploads(self) -> Path:
+        """Where uploads wait for their job: on the same file system, so that moving is cheap."""
+        path = self.root / ".uploads"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def newUpload(self) -> tuple[IO[bytes], Path]:
+        """A new, empty file to write an upload to, and its path."""
+        handle, path = tempfile.mkstemp(dir=self.uploads())
+        return os.fdopen(handle, "wb"), Path(path)
+
+    def known(self) -> Iterator[tuple[str, float]]:
+        """The ids of the jobs that have a directory, with its time of change (s, Unix)."""
+        for folder in self.root.glob("[0-9a-f][0-9a-f]"):
+            for entry in os.scandir(folder):
+                try:
+                    yield entry.name, entry.stat().st_mtime
+                except FileNotFoundError:
+                    continue
