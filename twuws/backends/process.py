@@ -1,0 +1,196 @@
+"""
+Work in processes of this host, one session each, that outlive the service.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
+
+from twuws import endings
+from twuws.backends import commandline, family
+from twuws.backends.watching import RunnerProtocol, Watch
+from twuws.errors import ConfigError, UWSError
+from twuws.interfaces import IBackend, Running, Work
+from twuws.jobs import Outcome, UWSJob
+
+#: The runner's exit status when it could not write to its directory.
+DISK_TROUBLE = 3
+
+
+def jobFile(work: Work) -> dict[str, Any]:
+    """
+    What C{job.json} says, for L{twuws.runner}.
+
+    A class that has a tuple C{command} is a program, with C{programResults} and C{stdin}
+    (see L{twuws.backends.commandline}); of any other C{run} is called.
+
+    @raise ConfigError: if a process of its own could not import the class.
+    @raise ParameterError: if a parameter cannot be an argument of the command.
+    """
+    cls, record = type(work.job), work.job.record
+    command: Any = getattr(cls, "command", None)
+    isCommand = isinstance(command, tuple)  # rather than a parameter that is called so
+    stdin = getattr(cls, "stdin", None) if isCommand else None
+    return {
+        "job": record.asJSON(),
+        "attempt": record.attempt,
+        "jobClass": None if isCommand else classPath(cls),
+        "pythonPath": [os.path.abspath(path) for path in sys.path],
+        "command": commandline.expand(command, work.job) if isCommand else None,
+        "stdin": commandline.expandStdin(stdin, work.job),
+        "results": list(getattr(cls, "programResults", ())) if isCommand else [],
+        "limits": asdict(work.limits),
+        "environment": dict(work.environment),
+    }
+
+
+def classPath(cls: type[UWSJob]) -> str:
+    """
+    Where a job class can be imported from, as C{module:QualName}.
+
+    @raise ConfigError: if it cannot.
+    """
+    module, name = cls.__module__, cls.__qualname__
+    found: object = None
+    if module != "__main__" and "<locals>" not in name:
+        with suppress(KeyError, AttributeError):
+            found = attrgetter(name)(sys.modules[module])
+    if found is not cls:
+        raise ConfigError(
+            [
+                f"The job class {name} of {module} cannot be imported by a process of its own."
+                " Define it at the top of a module that can be imported, or let its run be async."
+            ]
+        )
+    return f"{module}:{name}"
+
+
+@implementer(IBackend)
+class ProcessBackend:
+    """
+    Starts L{twuws.runner} for each piece of work.
+
+    C{Running.ended} fires when no process of the work is left, and after work.news() was
+    called for the last time.  Cancelling it lets go of the work without touching it, for a
+    service that stops: then it fails with C{CancelledError}.
+    """
+
+    name = "process"
+
+    def __init__(self, reactor: Any = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.reactor = reactor
+        self.host = socket.gethostname()
+
+    def _inThread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
+
+    async def start(
+        self, work: Work, remember: Callable[[dict[str, Any]], Awaitable[object]]
+    ) -> Running:
+        """See L{IBackend}; writes C{job.json}."""
+        content = jobFile(work)
+        await self._inThread(work.directory.writeJob, content)
+        protocol = RunnerProtocol(self.reactor, work.news, work.job.jobId)
+        runner = self._spawn(protocol, work)
+        ref = self._ref(runner.pid, work)
+        try:
+            await remember(ref)
+        except Exception:
+            with suppress(ProcessExitedAlready):
+                runner.signalProcess("KILL")
+            await protocol.ended
+            raise
+        runner.write(b"go\n")
+        runner.closeStdin()
+        return self._running(ref, work, protocol.ended)
+
+    def _spawn(self, protocol: RunnerProtocol, work: Work) -> Any:
+        # Without site-packages, which take longer to find than all else: the runner has no
+        # need of them, and a job class is given them once it is known that there is one.
+        # No path of its own (spawnProcess would have to fork): the runner goes there itself.
+        args = [sys.executable, "-S", "-P", "-m", "twuws.runner", str(work.directory.path)]
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": str(Path(endings.__file__).parent.parent),
+            "LANG": "C.UTF-8",
+            family.MARK: _marker(work),
+        }
+        return self.reactor.spawnProcess(protocol, sys.executable, args, environment)
+
+    def _ref(self, pid: int, work: Work) -> dict[str, Any]:
+        return {
+            "backend": self.name,
+            "host": self.host,
+            "pid": pid,
+            "startTime": psutil.Process(pid).create_time(),
+            "marker": _marker(work),
+        }
+
+    async def find(self, work: Work, ref: dict[str, Any]) -> Running | None:
+        """See L{IBackend}."""
+        if ref["host"] != self.host:
+            return None
+        watch = Watch(self.reactor, ref, work)
+        return self._running(ref, work, watch.ended) if watch.begin() else None
+
+    async def stop(self, ref: dict[str, Any], grace: float) -> None:
+        """See L{IBackend}; finds the work's processes even if the runner has been killed."""
+        if ref["host"] != self.host:
+            raise UWSError(f"Work on {ref['host']} cannot be stopped from {self.host}.")
+        await family.end(self.reactor, ref, grace)
+
+    def _running(self, ref: dict[str, Any], work: Work, gone: Deferred[Any]) -> Running:
+        return Running(ref=ref, ended=ensureDeferred(self._ended(ref, work, gone)))
+
+    async def _ended(self, ref: dict[str, Any], work: Work, gone: Deferred[Any]) -> Outcome:
+        """Wait until the runner has gone, and say how that was."""
+        reason = await gone
+        try:
+            outcome: Outcome | None = await self._inThread(work.directory.readOutcome)
+        except (OSError, ValueError, TypeError, KeyError) as error:  # the work may write there
+            outcome = Outcome.failed(endings.sentence(f"The outcome cannot be read: {error}"))
+        if outcome is None:  # then the runner could not see to what it leaves
+            await family.end(self.reactor, ref, work.limits.grace)
+            outcome = _withoutOutcome(reason)
+        work.news()
+        return outcome
+
+
+def _marker(work: Work) -> str:
+    return f"{work.job.jobId}.{work.job.attempt}"
+
+
+def _withoutOutcome(reason: tuple[int, bytes] | None) -> Outcome:
+    """
+    What it means that the runner ended without an outcome.
+
+    @param reason: its exit status and the end of its stderr, if it was our child.
+    """
+    if reason is None:
+        return Outcome.failed(
+            "The job's runner was killed, or its host restarted", type="transient"
+        )
+    status, trouble = reason
+    if status == 0:
+        return Outcome.failed("The job's runner ended without an outcome", type="transient")
+    outcome = endings.ofStatus("The job's runner", status, trouble)
+    if status < 0 or status == DISK_TROUBLE:
+        assert outcome.error is not None
+        return replace(outcome, error=replace(outcome.error, type="transient"))
+    return outcome

@@ -1,0 +1,120 @@
+"""
+Work in the service's own process: job classes whose C{run} is a coroutine.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from asyncio import CancelledError as AsyncioCancelled
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from twuws import endings
+from twuws.interfaces import IBackend, Running, Work
+from twuws.jobs import Outcome, UWSJob
+from twuws.phases import COMPLETED
+from twuws.workdir import WorkDir
+
+log = Logger()
+
+
+@implementer(IBackend)
+class ReactorBackend:
+    """
+    Awaits C{run} of the job class in the reactor.
+
+    Such work ends with the service: nothing of it is ever found again.  It has a directory
+    as all work has, but no limits, and leaves no C{outcome.json}.
+    """
+
+    name = "reactor"
+
+    def __init__(self, reactor: Any = None) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.reactor = reactor
+        self.host = socket.gethostname()
+        self.startTime = time.time()
+        self._tasks: dict[str, Deferred[Outcome]] = {}
+        self._waiting: dict[str, list[Deferred[None]]] = {}
+
+    async def start(
+        self, work: Work, remember: Callable[[dict[str, Any]], Awaitable[object]]
+    ) -> Running:
+        """See L{IBackend}."""
+        ref: dict[str, Any] = {
+            "backend": self.name,
+            "host": self.host,
+            "pid": os.getpid(),
+            "startTime": self.startTime,
+            "marker": f"{work.job.jobId}.{work.job.attempt}",
+        }
+        place = WorkDir(work.directory.path)
+        await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
+        place.news = work.news  # type: ignore[method-assign,assignment]
+        await remember(ref)
+        return Running(ref=ref, ended=self._begin(ref["marker"], work, place))
+
+    def _begin(self, marker: str, work: Work, place: WorkDir) -> Deferred[Outcome]:
+        job = type(work.job)(work.job.record, workPlace=place)
+        task = ensureDeferred(_run(job))
+        ended: Deferred[Outcome] = Deferred(lambda _: task.cancel())
+        self._tasks[marker] = task
+
+        def finish(outcome: Outcome) -> None:
+            del self._tasks[marker]
+            for waiting in self._waiting.pop(marker, ()):
+                waiting.callback(None)
+            ended.callback(outcome)
+
+        task.addCallback(finish)
+        return ended
+
+    async def find(self, work: Work, ref: dict[str, Any]) -> Running | None:
+        """See L{IBackend}: what ran in another process has ended with it."""
+        return None
+
+    async def stop(self, ref: dict[str, Any], grace: float) -> None:
+        """See L{IBackend}; work that swallows its cancellation cannot be killed, only logged."""
+        marker = ref["marker"]
+        task = self._tasks.get(marker)
+        if task is None:
+            return
+        gone: Deferred[None] = Deferred()
+        self._waiting.setdefault(marker, []).append(gone)
+        timer = self.reactor.callLater(grace, gone.cancel)
+        task.cancel()
+        try:
+            await gone
+        except CancelledError:
+            log.error("work {marker} in the reactor does not stop", marker=marker)
+        finally:
+            if timer.active():
+                timer.cancel()
+
+
+def _prepare(place: WorkDir) -> None:
+    """Leave nothing of an earlier attempt that could be taken for this one's."""
+    place.create()
+    place.outcome.unlink(missing_ok=True)
+    place.events.unlink(missing_ok=True)
+
+
+async def _run(job: UWSJob) -> Outcome:
+    """Run a job's coroutine, whatever becomes of it."""
+    name = type(job).__name__
+    run: Any = job.run  # type: ignore[attr-defined]
+    try:
+        await run()
+    except (CancelledError, AsyncioCancelled):
+        return endings.stopped()
+    except (Exception, SystemExit) as error:
+        return endings.ofException(name, error, frames=1)
+    return Outcome(phase=COMPLETED)

@@ -1,0 +1,179 @@
+"""
+What an end of work means: from an exception or an exit status to an L{Outcome}.
+
+The runner and the backends share it, so that the same trouble reads the same wherever
+the work ran.  Messages are for whoever sent the job: one sentence of at most
+L{MESSAGE_LENGTH} characters, which names the program or class, never its path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from twuws.errors import JobFailure, Unavailable, UWSError
+from twuws.jobs import Outcome
+
+MESSAGE_LENGTH = 200
+DETAIL_LENGTH = 64 * 1024
+
+#: How GNU's programs end after they have said what is wrong.
+_USELESS = re.compile(r"Try '.*' for more information\.")
+
+#: No limits: those of L{twuws.interfaces.WorkLimits}, as a dictionary.
+NO_LIMITS: Mapping[str, Any] = {"memory": None, "cpu": None, "fileSize": None}
+
+
+def sentence(text: str) -> str:
+    """
+    Text as one line of bounded length.
+
+    >>> sentence("one \\n two")
+    'one two'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
+
+
+def stopped() -> Outcome:
+    """The work was stopped from outside; what was asked for by whom is in the job's row."""
+    return Outcome.failed("The work was stopped before it had ended", type="transient")
+
+
+def ofException(
+    name: str, error: BaseException, limits: Mapping[str, Any] = NO_LIMITS, *, frames: int = 0
+) -> Outcome:
+    """
+    What it means that a job class has raised.
+
+    @param name: the class's name.
+    @param frames: how many of the outer frames are ours, and of no interest in a traceback.
+    """
+    if isinstance(error, JobFailure):
+        kind = "transient" if error.transient else "fatal"
+        detail = error.detail and error.detail[-DETAIL_LENGTH:]
+        return Outcome.failed(sentence(str(error)), detail, kind)
+    if isinstance(error, UWSError):
+        kind = "transient" if isinstance(error, Unavailable) else "fatal"
+        return Outcome.failed(sentence(str(error)), type=kind)
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+        return Outcome.failed(sentence(f"{name} ended with exit status {code}"))
+    return Outcome.failed(_message(name, error, limits), _traceback(error, frames))
+
+
+def _message(name: str, error: BaseException, limits: Mapping[str, Any]) -> str:
+    if isinstance(error, MemoryError):
+        return _tooMuchMemory(name, limits)
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        return _tooLargeFile(name, limits)
+    text = str(error)
+    return sentence(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+def _traceback(error: BaseException, frames: int) -> str | None:
+    import traceback  # late, for a runner needs it only when something has gone wrong
+
+    where = error.__traceback__
+    for _ in range(frames):
+        where = where.tb_next if where and where.tb_next else where
+    try:
+        return "".join(traceback.format_exception(type(error), error, where))[-DETAIL_LENGTH:]
+    except (MemoryError, RecursionError):
+        return None
+
+
+def ofStatus(
+    name: str,
+    status: int,
+    stderr: bytes = b"",
+    limits: Mapping[str, Any] = NO_LIMITS,
+    *,
+    cpuUsed: float = 0,
+) -> Outcome:
+    """
+    What it means that a program ended with an exit status other than 0, or by a signal.
+
+    @param status: the exit status; negative for the number of a signal.
+    @param stderr: the end of what it wrote to its standard error.
+    @param cpuUsed: CPU time of the program, s.
+    """
+    text = stderr.decode("utf-8", "replace").strip()
+    killedForTime = status == -signal.SIGKILL and limits["cpu"] and cpuUsed >= limits["cpu"]
+    if status == -signal.SIGXCPU or killedForTime:
+        message = f"{name} used more than {limits['cpu']} s of CPU time, which is its limit"
+    elif status == -signal.SIGXFSZ:
+        message = _tooLargeFile(name, limits)
+    elif status < 0:
+        message = f"{name} was killed by signal {_signalName(-status)}"
+    else:
+        message = f"{name} ended with exit status {status}"
+    if text:
+        message += ": " + _lastWords(text)
+    return Outcome.failed(sentence(message), text or None)
+
+
+def _lastWords(text: str) -> str:
+    """
+    The last line of what a program said to its standard error.
+
+    >>> _lastWords("ls: bad option\\nTry 'ls --help' for more information.")
+    'ls: bad option'
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not _USELESS.fullmatch(line.strip())]
+    return (said or lines)[-1]
+
+
+def _signalName(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def ofStart(program: str, error: OSError) -> Outcome:
+    """What it means that a program could not be started at all."""
+    name = os.path.basename(program)
+    if error.errno == errno.ENOENT:
+        message = f"The program {name}, or the interpreter that it needs, is not on this host"
+    elif error.errno == errno.EACCES:
+        message = f"The program {name} may not be executed on this host"
+    elif error.errno == errno.ENOEXEC:
+        message = f"{name} is not a program that this host can execute"
+    elif error.errno == errno.E2BIG:
+        message = f"The parameters are too long for the command line of {name}"
+    else:
+        message = f"The program {name} could not be started: {error.strerror}"
+    tellTheOperator = f"execve of {program!r}: {error.strerror}"
+    return Outcome.failed(sentence(message), tellTheOperator)
+
+
+def _tooMuchMemory(name: str, limits: Mapping[str, Any]) -> str:
+    if limits["memory"] is None:
+        return sentence(f"{name} ran out of memory")
+    return sentence(f"{name} needs more than {_bytes(limits['memory'])}, its memory limit")
+
+
+def _tooLargeFile(name: str, limits: Mapping[str, Any]) -> str:
+    if limits["fileSize"] is None:
+        return sentence(f"{name} wrote a file larger than the file system allows")
+    allowed = _bytes(limits["fileSize"])
+    return sentence(f"{name} wrote a file of more than {allowed}, its file-size limit")
+
+
+def _bytes(number: int) -> str:
+    """
+    A size for people.
+
+    >>> _bytes(64 << 20), _bytes(1000)
+    ('64 MiB', '1000 bytes')
+    """
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 1 << power and number % (1 << power) == 0:
+            return f"{number >> power} {unit}"
+    return f"{number} bytes"
