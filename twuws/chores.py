@@ -1,0 +1,224 @@
+"""
+Small services that keep the jobs moving: each has an interval, and a C{runOnce}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twuws import schema
+from twuws.database import Row, shield
+from twuws.dispatcher import Dispatcher
+from twuws.errors import DatabaseUnavailable, SchemaMismatch, StaleAttempt, UWSError
+from twuws.jobs import JobRecord, Outcome
+from twuws.jobstable import JobsTable
+from twuws.node import Node
+from twuws.phases import QUEUED
+from twuws.uws import UWS
+
+log = Logger()
+
+
+class Chore(Service):
+    """
+    Does C{runOnce} at its start and then every C{interval} seconds.
+
+    What goes wrong is logged, and done again the next time.
+    """
+
+    interval: float = 60
+
+    def __init__(self, reactor: Any) -> None:
+        self._loop = LoopingCall(self._runQuietly)
+        self._loop.clock = reactor
+        self._ended: Deferred[Any] = succeed(None)
+
+    def startService(self) -> None:
+        super().startService()
+        self._ended = self._loop.start(self.interval)
+
+    async def stopService(self) -> None:
+        """Wait for a run that is under way."""
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        await shield(self._ended)
+
+    async def _runQuietly(self) -> None:
+        try:
+            await self.runOnce()
+        except DatabaseUnavailable as e:
+            log.warn("{chore}: {e}", chore=type(self).__name__, e=e)
+        except Exception:
+            log.failure("{chore}", chore=type(self).__name__)
+
+    async def runOnce(self) -> None:
+        """Do it, once."""
+        raise NotImplementedError
+
+
+class Heartbeat(Chore):
+    """Renews the lease of a node."""
+
+    interval = 10
+
+    def __init__(self, node: Node, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._node = node
+
+    async def runOnce(self) -> None:
+        await self._node.beat()
+
+
+class Deadlines(Chore):
+    """Stops jobs that have run for longer than they may; then they are ABORTED (A-08)."""
+
+    interval = 1
+
+    def __init__(self, services: Sequence[UWS], reactor: Any) -> None:
+        super().__init__(reactor)
+        self._services = {uws.name: uws for uws in services}
+        self._table = services[0].table
+
+    async def runOnce(self) -> None:
+        rows = await self._table.run("overdueJobs", {"services": list(self._services)})
+        for row in rows:
+            try:
+                if await self._services[row["service"]].abortOverdue(row["job_id"]):
+                    log.info("{jobId} ran for longer than it may", jobId=row["job_id"])
+            except UWSError as e:  # somebody else has it just now
+                log.info("{jobId}, which is overdue: {e}", jobId=row["job_id"], e=e)
+
+
+class Reaper(Chore):
+    """Destroys the expired jobs of one service, every C{uws.cleanupInterval} seconds."""
+
+    def __init__(self, uws: UWS) -> None:
+        super().__init__(uws.database.reactor)
+        self._uws = uws
+        self.interval = uws.cleanupInterval
+
+    async def runOnce(self) -> None:
+        destroyed = await self._uws.cleanupJobsTable()
+        if destroyed:
+            log.info("{service}: {n} expired jobs destroyed",
+                     service=self._uws.name, n=len(destroyed))  # fmt: skip
+
+    async def stopService(self) -> None:
+        """Wait for directories that are being removed, too."""
+        await super().stopService()
+        await self._uws.directoriesRemoved()
+
+
+class Rescuer(Chore):
+    """
+    Finds the work of nodes that are gone: watches on what still runs on this host, records
+    what has ended, and settles what is lost.
+    """
+
+    interval = 30
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__(dispatcher.reactor)
+        self._dispatcher = dispatcher
+        self._node = dispatcher.node
+        self._services = dispatcher.services
+
+    async def runOnce(self) -> None:
+        await self._node.lookForGoneNodes()
+        for row in await self._node.lostWork():
+            try:
+                if await self._node.takeOver(row):
+                    await self._rescue(row)
+            except StaleAttempt:  # it was ended meanwhile
+                continue
+        if self._node.goneNodes:
+            self._dispatcher.look()  # they may have left something to be stopped
+            await self._node.forgetNodes()
+
+    async def _rescue(self, row: Row) -> None:
+        uws = self._services[row["service"]]
+        record = (await uws.getJob(row["job_id"])).record
+        here = row["host"] == self._node.host
+        if here and await self._dispatcher.adopt(record, row["ref"]):
+            log.info("{jobId}: found again", jobId=record.jobId)
+            return
+        await self._settle(uws, record, row)
+
+    async def _settle(self, uws: UWS, record: JobRecord, row: Row) -> None:
+        """What cannot be found again runs once more if it may, and is ERROR if it may not."""
+        log.warn("{jobId}: its work is lost", jobId=record.jobId)
+        if uws.jobClass.restartable:
+            await uws.changeToPhase(record.jobId, QUEUED)
+            return
+        why = f"The job's work was lost, because the process that ran it on {row['host']} ended."
+        outcome = Outcome.failed(why + " Run it again as a new job.", type="transient")
+        await uws.recordOutcome(record.jobId, record.attempt, outcome, record.results, {})
+
+
+class JobServices(MultiService):
+    """
+    All that moves jobs by itself, for one process and any number of services.
+
+    It begins by preparing the schema, and waits for the database if it must.  Stop it
+    before the database.
+
+    @param slots: how many jobs this process runs at a time; 0 for none.
+    """
+
+    def __init__(self, services: Iterable[UWS], slots: int = 2) -> None:
+        super().__init__()
+        jobServices = list(services)
+        self._database = database = jobServices[0].database
+        self._starting: Deferred[None] = succeed(None)
+        self.node = Node(JobsTable(database), [uws.name for uws in jobServices], slots)
+        self.dispatcher = Dispatcher(jobServices, self.node)
+        chores: list[Service] = [
+            *{id(uws.watcher): uws.watcher for uws in jobServices}.values(),
+            Heartbeat(self.node, database.reactor),
+            self.dispatcher,
+            Rescuer(self.dispatcher),
+            Deadlines(jobServices, database.reactor),
+            *(Reaper(uws) for uws in jobServices),
+        ]
+        for chore in chores:
+            chore.setServiceParent(self)
+
+    def startService(self) -> None:
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._notStarted)
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await schema.prepare(self._database)
+                break
+            except DatabaseUnavailable as e:
+                log.warn("waiting for the database: {e}", e=e)
+                await deferLater(self._database.reactor, 1)
+        super().startService()
+
+    def _notStarted(self, failure: Failure) -> None:
+        if failure.check(SchemaMismatch):
+            log.error("no jobs are run: {e}", e=failure.value)
+        elif not failure.check(CancelledError):
+            log.failure("no jobs are run", failure)
+
+    async def stopService(self) -> None:
+        """Stop everything; work in processes of its own goes on."""
+        self._starting.cancel()
+        await shield(self._starting)
+        if not self.running:
+            return
+        await super().stopService()
+        try:
+            await self.node.leave()
+        except DatabaseUnavailable as e:
+            log.warn("the database did not hear of the stop: {e}", e=e)

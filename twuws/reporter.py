@@ -1,0 +1,140 @@
+"""
+What work tells, on its way from the job's directory to the job's row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from twuws.database import shield
+from twuws.errors import DatabaseUnavailable, StaleAttempt
+from twuws.jobs import JobRecord, Outcome, Result
+from twuws.uws import UWS
+from twuws.workdir import isSafeName
+
+log = Logger()
+
+
+class Reporter:
+    """
+    Follows the events of one attempt and records them.
+
+    Events that come while others are being recorded are recorded together, so that work
+    that tells much does not write much.
+    """
+
+    #: How long to wait between tries while the database is away, s.
+    retryDelay = 1.0
+
+    def __init__(self, uws: UWS, record: JobRecord) -> None:
+        self._uws = uws
+        self._record = record
+        self._directory = uws.workDirs.forJob(record.jobId)
+        self._offset = 0
+        self._results: dict[str, Result] = {}
+        self._info: dict[str, Any] = {}
+        self._reading: Deferred[None] | None = None
+        self._again = False
+
+    def news(self) -> None:
+        """There may be new events."""
+        if self._reading is not None:
+            self._again = True
+            return
+        self._reading = Deferred.fromCoroutine(self._follow())
+        self._reading.addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        if not failure.check(DatabaseUnavailable, StaleAttempt):
+            log.failure("events of {jobId}", failure, jobId=self._record.jobId)
+
+    async def _follow(self) -> None:
+        try:
+            self._again = True
+            while self._again:
+                self._again = False
+                if await self._read():
+                    await self._uws.recordWork(
+                        self._record.jobId,
+                        self._record.attempt,
+                        self._results.values(),
+                        self._info,
+                    )
+        finally:
+            self._reading = None
+
+    async def finish(self, outcome: Outcome) -> None:
+        """
+        Record the last events and the outcome, however long the database is away.
+
+        An attempt that is no longer the job's changes nothing.
+        """
+        reactor = self._uws.database.reactor
+        if self._reading is not None:
+            await shield(self._reading)
+        await self._read()
+        while True:
+            try:
+                await self._uws.recordOutcome(
+                    self._record.jobId,
+                    self._record.attempt,
+                    outcome,
+                    self._results.values(),
+                    self._info,
+                )
+                return
+            except DatabaseUnavailable as e:
+                log.warn("{jobId} has ended; still to be recorded: {e}",
+                         jobId=self._record.jobId, e=e)  # fmt: skip
+                await deferLater(reactor, self.retryDelay)
+
+    async def _read(self) -> bool:
+        """Take in the new events; false if there are none."""
+        reactor = self._uws.database.reactor
+        found = False
+        while True:
+            events, self._offset = await deferToThreadPool(
+                reactor, reactor.getThreadPool(), self._directory.readEvents, self._offset
+            )
+            for event in events:
+                self._take(event)
+            if not events:
+                return found
+            found = True
+
+    def _take(self, event: dict[str, Any]) -> None:
+        if event["event"] == "result":
+            if (result := resultFrom(event)) is not None:
+                self._results[result.id] = result
+        elif event["event"] == "progress":
+            fraction, message = event.get("fraction"), event.get("message")
+            if isinstance(fraction, int | float) and 0 <= fraction <= 1:
+                self._info["progress"] = fraction
+            if isinstance(message, str):
+                self._info["message"] = message[:1000]
+
+
+def resultFrom(event: dict[str, Any]) -> Result | None:
+    """
+    The result that an event tells of; C{None} if it makes no sense, for work can write
+    events as it likes.
+    """
+    id, file = event.get("id"), event.get("file")
+    mediaType, size = event.get("mediaType"), event.get("size")
+    if not (isinstance(id, str) and 0 < len(id) <= 200 and "/" not in id and id.isprintable()):
+        return None
+    if not (isinstance(file, str) and isSafeName(file)):
+        return None
+    if not (isinstance(mediaType, str) and mediaType.isascii() and mediaType.isprintable()):
+        mediaType = "application/octet-stream"
+    return Result(
+        id=id,
+        file=file,
+        mediaType=mediaType,
+        size=size if isinstance(size, int) and size >= 0 else None,
+    )
