@@ -1,0 +1,188 @@
+"""Parameters, uploads and results over HTTP (behaviours F and G)."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from tests.validation import validate
+
+FILE = bytes(range(256)) * 300 + b"\r\n--boundary\r\n"
+
+
+def parameters(job):
+    return [(one.get("id"), one.text or "") for one in job.findall("{*}parameters/*")]
+
+
+async def test_at_creation(serving):
+    url = (
+        await serving.post("?x=1.5&X=1.5&several=1&LABEL=a+b%26", {"Several": "2", "other": "ü"})
+    ).location
+    job = await serving.job(url)
+    assert parameters(job) == [
+        ("x", "1.5"), ("label", "a b&"), ("several", "1"), ("several", "2"), ("other", "ü"),
+    ]  # fmt: skip
+    assert validate((await serving.get(url + "/parameters")).content) is not None
+    assert (await serving.get(url + "/parameters/X")).text == "1.5"
+    assert (await serving.get(url + "/parameters/several")).text == "1\n2"
+    assert (await serving.get(url + "/parameters/nonsense")).status == 404
+
+
+@pytest.mark.parametrize("path", ["", "/parameters"])
+async def test_later(serving, path):
+    url = await serving.create({"x": "1", "label": "l"})
+    answer = await serving.post(url + path, {"X": "2", "a name": "a value"})
+    assert (answer.status, answer.location) == (303, url)
+    assert parameters(await serving.job(url)) == [
+        ("x", "2"), ("label", "l"), ("a name", "a value"),
+    ]  # fmt: skip
+
+
+async def test_put(serving):
+    url = await serving.create({"x": "1"})
+    answer = await serving.request("PUT", url + "/parameters/x", data=b"3.5")
+    assert (answer.status, answer.location) == (303, url)
+    assert parameters(await serving.job(url)) == [("x", "3.5")]
+    for bad in (b"abc", b"11", b"\xff"):
+        answer = await serving.request("PUT", url + "/parameters/x", data=bad)
+        assert answer.status in (400, 415)
+    assert parameters(await serving.job(url)) == [("x", "3.5")]
+
+
+async def test_refused_changes_nothing(serving):
+    url = await serving.create({"x": "1"})
+    before = (await serving.get(url)).content
+    for bad in ({"x": "11"}, {"x": "abc"}, [("x", "1"), ("x", "2")], {"f": "text"},
+                {"label": "new", "x": "nan"}, {"RUNID": "new", "x": "-1"},
+                {"DESTRUCTION": "2015-01-01", "label": "new"}):  # fmt: skip
+        answer = await serving.post(url + "/parameters", bad)
+        assert answer.status == 400, bad
+        assert "Traceback" not in answer.text
+        assert (await serving.get(url)).content == before
+        if "RUNID" not in bad:
+            assert (await serving.post("", bad)).status == 400
+    assert len(validate((await serving.get()).content)) == 1
+    known = {path for path, _ in serving.uws.workDirs.known()}
+    assert known == {url.rpartition("/")[2]}
+
+
+async def test_settled_once_it_runs(serving):
+    url = await serving.create({"x": "1", "PHASE": "RUN"})
+    await serving.ended(url)
+    before = (await serving.get(url)).content
+    for answer in (
+        await serving.post(url + "/parameters", {"x": "2"}),
+        await serving.post(url, {"label": "2"}),
+        await serving.request("PUT", url + "/parameters/x", data=b"2"),
+        await serving.post(url + "/executionduration", {"EXECUTIONDURATION": "5"}),
+    ):
+        assert answer.status == 403
+    assert (await serving.get(url)).content == before
+
+
+SAMPLES = [
+    "\x00", "\x01\x1f", "]]>", "&amp;<x>", "😀", "a\rb\r\nc", "\ue000", "\ufffe", " ", "",
+    "a\x00\ue0001", "\\u0000", "\x85\u2028", "e\u0301", "\U0010ffff", '"\'',
+]  # fmt: skip
+
+
+async def test_any_text_comes_back(serving):
+    for sample in SAMPLES:
+        url = await serving.create({"label": sample})
+        document = await serving.get(url)
+        job = validate(document.content)
+        (one,) = job.findall("{*}parameters/*")
+        if one.get("byReference") == "true":
+            answer = await serving.get(one.text)
+            assert answer.content == sample.encode()
+        else:
+            assert (one.text or "") == sample
+
+
+@pytest.mark.parametrize("how", ["part", "reference", "upload"])
+async def test_upload(serving, how):
+    files = {"part": "F", "reference": "x1", "upload": "x1"}[how]
+    data = {"part": {}, "reference": {"f": "param:x1"}, "upload": {"UPLOAD": "f,param:x1"}}[how]
+    url = await serving.create(
+        {**data, "x": "2"}, files={files: ("../a b.fits", "application/fits", io.BytesIO(FILE))}
+    )
+    job = await serving.job(url)
+    byName = {one.get("id"): one for one in job.findall("{*}parameters/*")}
+    assert set(byName) == {"f", "x"}
+    assert byName["f"].get("byReference") == "true"
+    answer = await serving.get(byName["f"].text)
+    assert answer.content == FILE
+    assert answer.headers["content-type"] == "application/fits"
+    part = await serving.get(byName["f"].text, headers={"Range": "bytes=10-19"})
+    assert (part.status, part.content) == (206, FILE[10:20])
+    assert list(serving.uws.workDirs.uploads().iterdir()) == []
+
+
+async def test_upload_by_a_label_of_its_own(serving):
+    url = await serving.create(
+        [("UPLOAD", "t1,param:a"), ("UPLOAD", "t2,param:a")],
+        files={"a": ("t.xml", "text/xml", io.BytesIO(b"<x/>"))},
+    )
+    job = await serving.job(url)
+    shown = parameters(job)
+    assert shown == [
+        ("UPLOAD", f"t1,{url}/parameters/a"), ("UPLOAD", f"t2,{url}/parameters/a"),
+    ]  # fmt: skip
+    assert (await serving.get(url + "/parameters/a")).content == b"<x/>"
+
+
+async def test_upload_replaced(serving):
+    url = await serving.create(files={"f": ("a", "text/plain", io.BytesIO(b"old"))})
+    refused = await serving.post(
+        url + "/parameters", {"x": "99"}, files={"f": ("b", "text/plain", io.BytesIO(b"bad"))}
+    )
+    assert refused.status == 400
+    assert (await serving.get(url + "/parameters/f")).content == b"old"
+    await serving.post(
+        url + "/parameters", {}, files={"f": ("b", "text/plain", io.BytesIO(b"new"))}
+    )
+    assert (await serving.get(url + "/parameters/f")).content == b"new"
+    directory = serving.uws.workDirs.forJob(url.rpartition("/")[2])
+    assert len(list(directory.parameters.iterdir())) == 1
+    assert list(serving.uws.workDirs.uploads().iterdir()) == []
+
+
+async def test_upload_refused_leaves_nothing(serving):
+    for data, files in (
+        ({"f": "param:nothing"}, {"other": ("a", "text/plain", io.BytesIO(FILE))}),
+        ({}, {"other": ("a", "text/plain", io.BytesIO(FILE))}),
+        ({"x": "99"}, {"f": ("a", "text/plain", io.BytesIO(FILE))}),
+        ({"UPLOAD": "t,http://127.0.0.1/"}, {"f": ("a", "text/plain", io.BytesIO(FILE))}),
+    ):
+        answer = await serving.post("", data, files=files)
+        assert answer.status == 400, data
+    assert validate((await serving.get()).content).getchildren() == []
+    assert list(serving.uws.workDirs.known()) == []
+
+
+async def test_unknown_body(serving):
+    for kind in ("application/x-nothing", "application/json", "text/xml"):
+        answer = await serving.post("", b"{}", headers={"Content-Type": kind})
+        assert answer.status == 415
+        assert kind in answer.text
+
+
+async def test_results(serving):
+    url = await serving.create()
+    empty = await serving.get(url + "/results")
+    assert validate(empty.content).getchildren() == []
+    assert (await serving.get(url + "/results/result")).status == 404
+    await serving.post(url + "/phase", {"PHASE": "RUN"})
+    job = await serving.ended(url)
+    found = {one.get("id"): one for one in job.find("{*}results")}
+    assert set(found) == {"early", "result"}
+    href = found["result"].get("{http://www.w3.org/1999/xlink}href")
+    assert href == url + "/results/result"
+    whole = await serving.get(href)
+    assert whole.status == 200
+    assert whole.headers["content-type"] == found["result"].get("mime-type") == "text/csv"
+    assert len(whole.content) == int(found["result"].get("size")) == 8000
+    part = await serving.get(href, headers={"Range": "bytes=-8"})
+    assert (part.status, part.content) == (206, whole.content[-8:])
+    assert (await serving.get(url + "/results/nonsense")).status == 404

@@ -1,0 +1,3 @@
+"""
+The web floor: HTTP for what the facade offers.
+"""

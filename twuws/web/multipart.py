@@ -1,0 +1,363 @@
+"""
+Multipart forms as the clients of UWS really send them, and the files that are in them.
+
+C{multipart} (PyPI) does the parsing.  Here is what it leaves open: which parts are files,
+where their content goes, and what they are the values of (UWS 1.1, 2.2.3.1.1; DALI's
+C{UPLOAD}).  Twisted's own parser is of no use for TOPCAT, and keeps all in memory.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from twuws.errors import BadRequest, TooLarge
+from twuws.submission import Upload
+from twuws.workdir import WorkDirs
+
+T = TypeVar("T")
+
+#: How many values one request may have, query, body and files together.
+MAXIMUM_PAIRS = 10_000
+#: How long a name may be, in characters.
+MAXIMUM_NAME = 1_000
+#: How long one text value may be, and all in one body together, in bytes.
+MAXIMUM_TEXT = 2 * 2**20
+MAXIMUM_ALL_TEXT = 16 * 2**20
+#: How long a header line of a part may be, in bytes: long file names are in there.
+MAXIMUM_HEADER = 16 * 2**10
+#: How much of one part, and of all parts, is held in memory before it goes to disk.
+HELD = 64 * 2**10
+HELD_TOGETHER = 2**20
+
+_CHUNK = 64 * 2**10
+_BOUNDARY = re.compile(r"[;\s]boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s\"]+))", re.IGNORECASE)
+_EXTENDED = re.compile(r";\s*(name|filename)\*\s*=\s*([\w-]+)'[\w-]*'([^;\s]+)", re.I | re.ASCII)
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?", re.ASCII)
+REFERENCE = re.compile(r"param:(\S+)", re.IGNORECASE)
+#: Codecs that decode in linear time; ASCII is read as what it is a part of.
+_CODECS = {
+    "": "utf-8", "utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8",
+    "iso-8859-1": "latin-1", "latin1": "latin-1", "latin-1": "latin-1",
+    "iso-8859-15": "iso-8859-15", "windows-1252": "cp1252",
+}  # fmt: skip
+
+
+class ByName(dict[str, list[T]]):
+    """
+    Lists of values by names that are equal whatever their case (DALI, 4.1).
+
+    Iterating gives the spelling that was seen first.
+    """
+
+    def __init__(self, items: Any = ()) -> None:
+        self._spelling: dict[str, str] = {}
+        self.update(items)
+
+    def _spelt(self, name: str) -> str:
+        return self._spelling.get(name.lower(), name)
+
+    def __getitem__(self, name: str) -> list[T]:
+        return dict.__getitem__(self, self._spelt(name))
+
+    def __setitem__(self, name: str, values: list[T]) -> None:
+        dict.__setitem__(self, self._spelling.setdefault(name.lower(), name), values)
+
+    def __delitem__(self, name: str) -> None:
+        dict.__delitem__(self, self._spelling.pop(name.lower(), name))
+
+    if not TYPE_CHECKING:  # dict has its own, which pass by what is above
+        __contains__, get = MutableMapping.__contains__, MutableMapping.get
+        setdefault, update = MutableMapping.setdefault, MutableMapping.update
+        popitem, clear = MutableMapping.popitem, MutableMapping.clear
+
+        def pop(self, name, *default):
+            return dict.pop(self, self._spelling.pop(name.lower(), name), *default)
+
+
+def shown(text: str) -> str:
+    """The beginning of what a client sent, for an error message."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def checkedName(raw: bytes) -> str:
+    """The name of a parameter; L{BadRequest} if it cannot be one."""
+    name = raw.decode("utf-8", "replace")
+    if not name:
+        raise BadRequest("A value has no name; write name=value.")
+    if len(name) > MAXIMUM_NAME:
+        raise BadRequest(f"Parameter {shown(name)}: names have at most {MAXIMUM_NAME} characters")
+    if "\ufffd" in name or any(unicodedata.category(c) == "Cc" for c in name):
+        raise BadRequest(f"Parameter {shown(name)}: names are UTF-8 and have no control characters")
+    return name
+
+
+def checkedText(raw: bytes, name: str, charset: str = "utf-8") -> str:
+    """The text of a value; L{BadRequest} or L{TooLarge} that name the parameter otherwise."""
+    if len(raw) > MAXIMUM_TEXT:
+        raise TooLarge(f"Parameter {name}: {len(raw)} bytes; as text it can have {MAXIMUM_TEXT}")
+    codec = _CODECS.get(charset.strip().lower())
+    if codec is None:
+        raise BadRequest(f"Parameter {name}: charset {shown(charset)} is not known here; use UTF-8")
+    try:
+        return raw.decode(codec)
+    except UnicodeDecodeError:
+        raise BadRequest(f"Parameter {name}: its value is not in {codec.upper()}") from None
+
+
+def boundaryOf(contentType: str) -> bytes:
+    """
+    The boundary that a Content-Type gives, whatever it is made of; L{BadRequest} if none.
+
+    >>> boundaryOf("multipart/form-data; boundary====17===")
+    b'===17==='
+    """
+    found = _BOUNDARY.search(contentType)
+    boundary = (found[1] or found[2]).rstrip() if found else ""  # RFC 2046, 5.1.1; gavo
+    if not 0 < len(boundary) <= 200:
+        raise BadRequest(
+            "The Content-Type multipart/form-data needs a boundary of at most 200 characters."
+        )
+    return boundary.encode("latin-1", "replace")
+
+
+@dataclass(kw_only=True)
+class _Part:
+    """One part of a form, its content in memory or, if C{path} is set, on disk."""
+
+    name: str
+    fileName: str | None
+    mediaType: str
+    charset: str
+    held: bytearray = field(default_factory=bytearray)
+    path: Path | None = None
+    size: int = 0
+
+    @classmethod
+    def begin(cls, segment: Any) -> _Part:
+        encoding = (segment.header("Content-Transfer-Encoding") or "binary").strip().lower()
+        disposition = segment.header("Content-Disposition") or ""
+        extended = {
+            found[1].lower(): unquote(found[3], _CODECS.get(found[2].lower(), "utf-8"))
+            for found in _EXTENDED.finditer(disposition)
+        }
+        raw = segment.name.encode("latin-1")
+        name = checkedName(extended["name"].encode() if "name" in extended else raw)
+        if encoding not in ("binary", "8bit", "7bit"):
+            raise BadRequest(f"Part {name}: send it as it is, not in {shown(encoding)}")
+        fileName = segment.filename
+        if fileName is not None:
+            fileName = fileName.encode("latin-1").decode("utf-8", "replace")
+        mediaType = (segment.header("Content-Type") or "").strip()
+        if len(mediaType) > 200 or not _MEDIA_TYPE.fullmatch(mediaType):
+            mediaType = "application/octet-stream"
+        return cls(
+            name=name,
+            fileName=extended.get("filename", fileName),
+            mediaType=mediaType,
+            charset=segment.charset or "",
+        )
+
+    def content(self) -> bytes:
+        return bytes(self.held) if self.path is None else self.path.read_bytes()
+
+    def references(self) -> list[str]:
+        """The parts that this part, if it is text, refers to."""
+        if self.fileName is not None or self.size > HELD:
+            return []
+        return referencesIn(self.name, self.content().decode("utf-8", "replace"))
+
+    def upload(self, path: Path) -> Upload:
+        base = re.split(r"[/\\]", self.fileName or "")[-1]
+        hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+        clean = "".join(c for c in base if unicodedata.category(c) not in hidden).strip()[:255]
+        return Upload(
+            path=path,
+            part=self.name,
+            fileName=clean if clean.strip(".") else None,
+            mediaType=self.mediaType,
+            size=self.size,
+        )
+
+
+def removeFiles(paths: Iterable[Path]) -> None:
+    """Remove temporary files, as far as they are still there."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+class Form:
+    """
+    The multipart form in the body of one request.
+
+    @ivar texts: names and values of the parts that are text, in their order.
+    @ivar files: the parts that are files.
+    @ivar paths: all temporary files.
+    """
+
+    def __init__(self, content: IO[bytes], boundary: bytes, uploads: WorkDirs) -> None:
+        self.texts: list[tuple[str, str]] = []
+        self.files: ByName[Upload] = ByName()
+        self.paths: list[Path] = []
+        self._content = content
+        self._boundary = boundary
+        self._uploads = uploads
+        self._parts: list[_Part] = []
+        self._fileParts: list[_Part] = []
+        self._heldTogether = 0
+        self._out: IO[bytes] | None = None
+        self._abandoned = False
+
+    async def read(
+        self, query: Collection[tuple[str, str]], fileNames: Collection[str], inThread: bool
+    ) -> None:
+        """
+        Read the form; if that fails, or nobody waits any more, no file is left.
+
+        @param query: names and values of the query, which can refer to parts, too.
+        @param fileNames: parts that are files even if they do not look it.
+        @param inThread: for a form that is too large to be parsed in the reactor.  A small
+            one goes to a thread only if it has files.
+        """
+        decide = partial(self._decide, query, fileNames)
+        steps: list[Callable[[], None]] = [self._parse, decide, self._store]
+        if not inThread:
+            self._parse()
+            decide()
+            steps = [self._store] if self._fileParts else []
+        if steps:
+            await self._inThread(steps)
+
+    def _inThread(self, steps: list[Callable[[], None]]) -> Deferred[None]:
+        """Take steps in a thread, which cleans up behind itself if the Deferred is cancelled."""
+
+        def abandon(_: Deferred[None]) -> None:
+            self._abandoned = True
+
+        def ended(result: Any) -> Any:
+            return deferToThread(self.discard) if self._abandoned else outer.callback(result)
+
+        outer: Deferred[None] = Deferred(abandon)
+        deferToThread(self._take, steps).addBoth(ended)
+        return outer
+
+    def _take(self, steps: list[Callable[[], None]]) -> None:
+        try:
+            for step in steps:
+                step()
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove all temporary files.  Blocks."""
+        if self._out is not None:
+            self._out.close()
+        removeFiles(self.paths)
+
+    def _parse(self) -> None:
+        try:
+            parser = PushMultipartParser(
+                self._boundary,
+                max_header_size=MAXIMUM_HEADER,
+                max_segment_count=MAXIMUM_PAIRS,
+                header_charset="latin1",
+            )
+            while not parser.closed:
+                for event in parser.parse(self._chunk()):
+                    self._happened(event)
+        except ParserLimitReached as e:
+            raise TooLarge(f"The multipart form goes beyond what is taken: {e}") from None
+        except MultipartError as e:
+            raise BadRequest(f"The multipart form is malformed: {e}") from None
+
+    def _chunk(self) -> bytes:
+        try:
+            if not self._abandoned:
+                return self._content.read(_CHUNK)
+        except ValueError:  # Twisted closes the body when the connection is lost
+            pass
+        raise BadRequest("The client hung up while its form was read.")
+
+    def _happened(self, event: Any) -> None:
+        if isinstance(event, MultipartSegment):
+            self._parts.append(_Part.begin(event))
+        elif event is not None:
+            self._write(self._parts[-1], event)
+        elif self._out is not None:
+            self._out.close()
+            self._out = None
+
+    def _write(self, part: _Part, data: bytes) -> None:
+        part.size += len(data)
+        full = part.size > HELD or self._heldTogether + len(data) > HELD_TOGETHER
+        if full and self._out is None:
+            self._out, part.path = self._newFile()
+            self._out.write(part.held)
+            self._heldTogether -= len(part.held)
+            part.held.clear()
+        if self._out is not None:
+            self._out.write(data)
+        else:
+            part.held += data
+            self._heldTogether += len(data)
+
+    def _newFile(self) -> tuple[IO[bytes], Path]:
+        out, path = self._uploads.newUpload()
+        self.paths.append(path)
+        return out, path
+
+    def _decide(self, query: Collection[tuple[str, str]], fileNames: Collection[str]) -> None:
+        """Tell the files from the text: a reference may follow what it refers to."""
+        parts = [part for part in self._parts if part.size or part.fileName != ""]
+        if len(parts) + len(query) > MAXIMUM_PAIRS:
+            raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.")
+        named = {name.lower() for name in fileNames}
+        for name, value in query:
+            named.update(referencesIn(name, value))
+        refers = [part.references() for part in parts]
+        named.update(name for names in refers for name in names)
+        texts: list[_Part] = []
+        for part, names in zip(parts, refers, strict=True):
+            isFile = part.fileName is not None or (not names and part.name.lower() in named)
+            (self._fileParts if isFile else texts).append(part)
+        if sum(part.size for part in texts) > MAXIMUM_ALL_TEXT:
+            raise TooLarge(f"The text in a form can have {MAXIMUM_ALL_TEXT} bytes together.")
+        for part in texts:
+            self.texts.append((part.name, checkedText(part.content(), part.name, part.charset)))
+            if part.path is not None:
+                part.path.unlink()
+
+    def _store(self) -> None:
+        for part in self._fileParts:
+            if part.path is None:
+                out, part.path = self._newFile()
+                with out:
+                    out.write(part.held)
+            self.files.setdefault(part.name, []).append(part.upload(part.path))
+
+
+def referencesIn(name: str, value: str) -> list[str]:
+    """The parts that a value refers to, in lower case."""
+    if "param:" not in value.lower():
+        return []
+    uris = [uri for _, uri in uploadPairs(value)] if name.lower() == "upload" else [value]
+    found = [REFERENCE.fullmatch(uri.strip()) for uri in uris]
+    return [unquote(one[1]).lower() for one in found if one]
+
+
+def uploadPairs(value: str) -> Iterator[tuple[str, str]]:
+    for pair in value.split(";"):
+        if pair.strip():
+            label, _, uri = pair.partition(",")
+            yield label.strip(), uri.strip()

@@ -1,0 +1,74 @@
+"""
+The front page: which services there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from twisted.web.resource import Resource
+
+import twuws
+from twuws.errors import NotFound
+from twuws.uws import UWS
+from twuws.web import answers
+from twuws.web.resource import UWSResource
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>twuws</title></head>
+<body><h1>twuws {version}</h1>
+<p>This is a Universal Worker Service
+(<a href="https://www.ivoa.net/documents/UWS/">IVOA UWS 1.1</a>).
+POST to a job list makes a job.</p>
+<dl>
+{services}</dl></body></html>
+"""
+
+_ENTRY = """<dt><a href="{url}">{url}</a></dt><dd>{title}</dd>
+"""
+
+
+class RootResource(Resource):
+    """
+    The services of one process below one URL, each at its name, and a page that lists them.
+
+    @param publicURL: the absolute URL of this resource, where it is not what requests say.
+    """
+
+    def __init__(
+        self, services: Iterable[UWS], publicURL: str | None, maximumBody: int | None
+    ) -> None:
+        super().__init__()
+        self._services = list(services)
+        self._publicURL = publicURL
+        for uws in self._services:
+            below = publicURL and f"{publicURL.rstrip('/')}/{uws.name}"
+            self.putChild(uws.name.encode(), UWSResource(uws, below, maximumBody))
+
+    def getChild(self, path: bytes, request: Any) -> Resource:
+        return self if path == b"" else _Nothing(self._services)
+
+    def render_GET(self, request: Any) -> bytes:
+        base = answers.resourceURL(request, self._publicURL)
+        entries = "".join(
+            _ENTRY.format(url=escape(f"{base}/{uws.name}/async"), title=escape(uws.jobClass.title))
+            for uws in self._services
+        )
+        page = _PAGE.format(version=escape(twuws.__version__), services=entries)
+        return answers.text(request, page, "text/html; charset=utf-8")
+
+
+class _Nothing(Resource):
+    """Where there is no service."""
+
+    isLeaf = True
+
+    def __init__(self, services: list[UWS]) -> None:
+        super().__init__()
+        self._names = ", ".join(uws.name for uws in services)
+
+    def render(self, request: Any) -> bytes:
+        error = NotFound(f"There is no service of this name; there are {self._names}.")
+        return answers.failure(request, error)

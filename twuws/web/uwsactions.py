@@ -1,0 +1,324 @@
+"""
+The children of a job: one L{JobAction} each (2.2.1).
+
+To add one of your own, derive from L{JobAction} and give it to L{JobActions}; one with the
+name of a standard one takes its place::
+
+    class Log(JobAction):
+        name = "log"
+
+        async def doGET(self, asked):
+            return asked.text("…")
+
+    UWS(Cutout, JobActions(Log()), …)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from twuws.documents import parametersDocument, resultsDocument
+from twuws.errors import BadRequest, NotAllowed, NotFound, UnsupportedMediaType
+from twuws.jobs import UWSJob
+from twuws.parameters import FileValue
+from twuws.times import formatInstant
+from twuws.uws import UWS
+from twuws.uwschanging import Unset
+from twuws.web import answers
+from twuws.web.requests import Controls
+
+METHODS = ("GET", "POST", "PUT", "DELETE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """
+    A request for a job or something below it, with its arguments read.
+
+    @ivar request: Twisted's, with C{args} and C{files} in nevow style.
+    @ivar controls: the control parameters, which C{args} does not have any more.
+    @ivar segments: what follows the child's name in the URL.
+    @ivar jobListURL: as the client knows it.
+    """
+
+    uws: UWS
+    jobId: str
+    request: Any
+    controls: Controls
+    jobListURL: str
+    segments: tuple[str, ...] = field(default=())
+
+    @property
+    def jobURL(self) -> str:
+        """The job's URL."""
+        return self.uws.getURLForId(self.jobId, self.jobListURL)
+
+    async def job(self) -> UWSJob:
+        """The job; raise L{twuws.errors.JobNotFound} if there is none."""
+        return await self.uws.getJob(self.jobId)
+
+    def text(self, content: str) -> bytes:
+        """Answer with a plain text."""
+        return answers.text(self.request, content)
+
+    def toJob(self) -> bytes:
+        """Answer with the way to the job (2.2.3)."""
+        return answers.seeOther(self.request, self.jobURL)
+
+    async def update(self) -> None:
+        """
+        Do what the request says of the job's properties and parameters, then of its phase.
+        """
+        controls, request = self.controls, self.request
+        hasParameters = bool(request.args or request.files)
+        if hasParameters or controls != Controls(phase=controls.phase, action=controls.action):
+            await self.uws.update(
+                self.jobId,
+                request if hasParameters else None,
+                runId=controls.runId,
+                executionDuration=controls.executionDuration,
+                destruction=controls.destruction,
+            )
+        await self.changePhase(controls.phase)
+
+    async def changePhase(self, phase: str | None) -> None:
+        """Do what PHASE says; nothing for C{None}."""
+        if phase == "RUN":
+            await self.uws.run(self.jobId)
+        elif phase == "ABORT":
+            await self.uws.abort(self.jobId)
+        elif phase is not None:
+            raise BadRequest(f"PHASE: {phase[:60]!r} is not RUN or ABORT")
+
+
+class JobAction:
+    """
+    One child of a job.
+
+    Define C{async def doGET(self, asked)}, C{doPOST}, C{doPUT} and C{doDELETE} as far as it
+    has them; other methods are answered with 405.  They return bytes, or a resource to be
+    rendered; C{asked} is an L{Asked}.
+
+    @cvar name: the name in the URL.
+    @cvar hasChildren: whether it serves what lies below it.
+    """
+
+    name: str = ""
+    hasChildren: bool = False
+
+    async def handle(self, method: str, asked: Asked) -> Any:
+        """Answer with the method that the request wants."""
+        if asked.segments and not self.hasChildren:
+            raise NotFound
+        handlers = {name: getattr(self, "do" + name, None) for name in METHODS}
+        return await choose(handlers, method)(asked)
+
+
+def choose(handlers: dict[str, Any], method: str) -> Any:
+    """
+    The handler for a method; HEAD is GET without what it writes.
+
+    @raise NotAllowed: if there is none.
+    """
+    handler = handlers.get("GET" if method == "HEAD" else method)
+    if handler is None:
+        allowed = [name for name, known in handlers.items() if known is not None]
+        raise NotAllowed(method, allowed + (["HEAD"] if "GET" in allowed else []))
+    return handler
+
+
+class PhaseAction(JobAction):
+    """The phase; POST runs and aborts (2.2.3.5, 2.2.3.6)."""
+
+    name = "phase"
+
+    async def doGET(self, asked: Asked) -> Any:
+        return asked.text((await asked.job()).phase)
+
+    async def doPOST(self, asked: Asked) -> Any:
+        if asked.controls.phase is None:
+            raise BadRequest("PHASE: it is missing; send PHASE=RUN or PHASE=ABORT")
+        await asked.changePhase(asked.controls.phase)
+        return asked.toJob()
+
+
+class ExecutionDurationAction(JobAction):
+    """How long the job may run, in seconds (2.2.3.4)."""
+
+    name = "executionduration"
+
+    async def doGET(self, asked: Asked) -> Any:
+        return asked.text(str((await asked.job()).executionDuration))
+
+    async def doPOST(self, asked: Asked) -> Any:
+        seconds = asked.controls.executionDuration
+        if seconds is None:
+            raise BadRequest("EXECUTIONDURATION: it is missing; send a number of seconds")
+        await asked.uws.update(asked.jobId, executionDuration=seconds)
+        return asked.toJob()
+
+
+class DestructionAction(JobAction):
+    """When the job is destroyed (2.2.3.3)."""
+
+    name = "destruction"
+
+    async def doGET(self, asked: Asked) -> Any:
+        destruction = (await asked.job()).destruction
+        return asked.text(formatInstant(destruction) if destruction else "")
+
+    async def doPOST(self, asked: Asked) -> Any:
+        if isinstance(asked.controls.destruction, Unset):
+            raise BadRequest("DESTRUCTION: it is missing; send an instant in UTC")
+        await asked.uws.update(asked.jobId, destruction=asked.controls.destruction)
+        return asked.toJob()
+
+
+class QuoteAction(JobAction):
+    """When the job will probably be complete; empty if nobody knows (2.1.6)."""
+
+    name = "quote"
+
+    async def doGET(self, asked: Asked) -> Any:
+        quote = (await asked.job()).quote
+        return asked.text(formatInstant(quote) if quote else "")
+
+
+class OwnerAction(JobAction):
+    """Who created the job; empty if nobody was authenticated (A-74)."""
+
+    name = "owner"
+
+    async def doGET(self, asked: Asked) -> Any:
+        return asked.text((await asked.job()).owner or "")
+
+
+class ErrorAction(JobAction):
+    """Why the job failed, at length (D-046); 404 if it has not (A-73)."""
+
+    name = "error"
+
+    async def doGET(self, asked: Asked) -> Any:
+        error = (await asked.job()).error
+        if error is None:
+            raise NotFound("This job has no error.")
+        detail = f"\n\n{error.detail}" if error.detail else ""
+        return asked.text(f"{error.message}{detail}\n")
+
+
+class ParametersAction(JobAction):
+    """All parameters, and each by its name (2.2.2.4, A-24)."""
+
+    name = "parameters"
+    hasChildren = True
+
+    async def doGET(self, asked: Asked) -> Any:
+        job = await asked.job()
+        if not asked.segments:
+            content = parametersDocument(job, asked.jobURL, asked.uws.jobdocPreamble)
+            return answers.document(asked.request, content)
+        name = "/".join(asked.segments)
+        values = _named(job, name)
+        files = [value for value in values if isinstance(value, FileValue)]
+        if files:
+            path = asked.uws.workDirs.forJob(job.jobId).parameters / files[0].file
+            return answers.file(asked.request, path, files[0].mediaType)
+        if not values:
+            raise NotFound(f"This job has no parameter {name!r}.")
+        return asked.text("\n".join(str(value) for value in values))
+
+    async def doPOST(self, asked: Asked) -> Any:
+        if asked.segments:
+            raise NotAllowed("POST", ["GET", "HEAD", "PUT"])
+        await asked.update()
+        return asked.toJob()
+
+    async def doPUT(self, asked: Asked) -> Any:
+        """The body is the value, as it is (A-23)."""
+        if not asked.segments:
+            raise NotAllowed("PUT", ["GET", "HEAD", "POST"])
+        try:
+            value = asked.request.content.read(1 << 21).decode("utf-8")
+        except UnicodeDecodeError:
+            raise UnsupportedMediaType("The value is not text in UTF-8.") from None
+        asked.request.args = {"/".join(asked.segments): [value]}
+        await asked.uws.update(asked.jobId, asked.request)
+        return asked.toJob()
+
+
+def _named(job: UWSJob, name: str) -> list[Any]:
+    """The values of a parameter, or the file that is called so."""
+    known = {spelling.lower(): values for spelling, values in job.parameters.items()}
+    if name.lower() in known:
+        return list(known[name.lower()])
+    every = [value for values in known.values() for value in values]
+    return [value for value in every if isinstance(value, FileValue) and value.file == name]
+
+
+class ResultsAction(JobAction):
+    """The list of results, and each by its id (2.2.2.3)."""
+
+    name = "results"
+    hasChildren = True
+
+    async def doGET(self, asked: Asked) -> Any:
+        job = await asked.job()
+        if not asked.segments:
+            content = resultsDocument(job, asked.jobURL, asked.uws.jobdocPreamble)
+            return answers.document(asked.request, content)
+        id = "/".join(asked.segments)
+        for result in job.results:
+            if result.id == id and result.file is not None:
+                path = asked.uws.workDirs.forJob(job.jobId).resultPath(result.file)
+                return answers.file(asked.request, path, result.mediaType)
+            if result.id == id and result.href is not None:
+                return answers.seeOther(asked.request, result.href)
+        raise NotFound(f"This job has no result {id!r}; it is {job.phase}.")
+
+
+class OutputAction(JobAction):
+    """What the work printed, also while it goes on; not part of the standard."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def doGET(self, asked: Asked) -> Any:
+        job = await asked.job()
+        directory = asked.uws.workDirs.forJob(job.jobId)
+        path = directory.stdout if self.name == "stdout" else directory.stderr
+        if not path.exists():
+            raise NotFound(f"This job has no {self.name}.")
+        return answers.file(asked.request, path, answers.TEXT)
+
+
+class JobActions:
+    """
+    The children of a job, by name: the standard ones, and what is given.
+    """
+
+    def __init__(self, *more: JobAction) -> None:
+        standard = [
+            PhaseAction(),
+            ExecutionDurationAction(),
+            DestructionAction(),
+            QuoteAction(),
+            OwnerAction(),
+            ErrorAction(),
+            ParametersAction(),
+            ResultsAction(),
+            OutputAction("stdout"),
+            OutputAction("stderr"),
+        ]
+        self._byName = {action.name: action for action in [*standard, *more]}
+
+    def __iter__(self) -> Iterator[JobAction]:
+        return iter(self._byName.values())
+
+    def __getitem__(self, name: str) -> JobAction:
+        """The action of that name; raise L{NotFound} if there is none."""
+        if name not in self._byName:
+            known = ", ".join(sorted(self._byName))
+            raise NotFound(f"A job has no {name!r}; it has {known}.")
+        return self._byName[name]
