@@ -1,0 +1,1 @@
+"""Example job classes, complete enough to be run as they are."""
