@@ -1,0 +1,231 @@
+"""
+The configuration: one checked value from a TOML file and the command line.
+
+Every mistake is found before anything starts, and all of them are told at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.endpoints import serverFromString
+
+from twuws.declarations import program
+from twuws.errors import ConfigError
+from twuws.interfaces import WorkLimits
+from twuws.jobs import UWSJob
+from twuws.policy import Policy
+from twuws.tables import Kind, Table
+from twuws.times import LONGEST_DURATION
+
+#: The keys that are options of the command line, too: what they are, and what they mean.
+OPTIONS: dict[str, tuple[Kind, Any, str]] = {
+    "listen": (
+        Kind.TEXT,
+        "tcp:8080:interface=127.0.0.1",
+        "where to listen, as a Twisted endpoint",
+    ),
+    "database": (
+        Kind.TEXT,
+        None,
+        "the PostgreSQL to use, as postgresql://user@host/name; without it, one of its own is"
+        " run in the data directory",
+    ),
+    "data-dir": (Kind.TEXT, "uws-data", "the directory for job directories and the database"),
+    "public-url": (
+        Kind.TEXT,
+        None,
+        "the URL that clients know this service by, if it is not what they ask for",
+    ),
+    "slots": (Kind.COUNT, 2, "how many jobs this process runs at a time"),
+    "default-duration": (Kind.COUNT, 3600, "execution duration of jobs that ask for none, s"),
+    "longest-duration": (Kind.COUNT, 86400, "longest execution duration, s; 0 for no limit"),
+    "default-lifetime": (Kind.POSITIVE, 7 * 86400, "lifetime of jobs that ask for none, s"),
+    "longest-lifetime": (Kind.POSITIVE, 31 * 86400, "longest lifetime of a job, s"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """
+    One UWS.
+
+    @ivar name: its name, in URLs and in the database.
+    """
+
+    name: str
+    jobClass: type[UWSJob]
+    limits: WorkLimits
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """
+    All that a process is told.
+
+    @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
+    @ivar cleanupInterval: how often expired jobs are removed, s.
+    @ivar maximumBody: the largest request, bytes; C{None} for any size.
+    """
+
+    listen: str
+    database: str | None
+    dataDir: Path
+    publicURL: str | None
+    slots: int
+    policy: Policy
+    cleanupInterval: float
+    maximumBody: int | None
+    services: tuple[ServiceConfig, ...]
+
+
+def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
+    """
+    Read a configuration file.
+
+    @param path: the file; C{None} for the examples that come with twuws.
+    @param given: what the command line says, by option; C{None} for what it does not say.
+    @raise ConfigError: with all mistakes.
+    """
+    name, content = _content(path)
+    mistakes: list[str] = []
+    table = Table(name, "", content, mistakes)
+    line = {k: v for k, v in (given or {}).items() if v is not None}
+    fromLine = Table("command line", "", line, mistakes, prefix="--")
+    values = {}
+    for key, (kind, default, _) in OPTIONS.items():
+        values[key] = fromLine.take(key, kind, table.take(key, kind, default))
+    config = _checked(values, table, lambda key: fromLine if key in line else table)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _content(path: str | None) -> tuple[str, dict[str, Any]]:
+    if path is None:
+        examples = resources.files("twuws.examples").joinpath("examples.toml")
+        return "examples.toml", tomllib.loads(examples.read_text("utf-8"))
+    try:
+        content = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as e:
+        raise ConfigError([f"{path}: it cannot be read: {e.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: it is not text in UTF-8"]) from None
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError([f"{path}: it is not TOML: {e}"]) from None
+    directory = str(Path(path).absolute().parent)  # job classes may lie beside it
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    return path, content
+
+
+def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table]) -> Config:
+    listen, database, publicURL = values["listen"], values["database"], values["public-url"]
+    try:
+        serverFromString(None, listen)
+    except Exception:
+        like = "tcp:8080:interface=127.0.0.1"
+        source("listen").wrong(
+            "listen", f"expected a Twisted endpoint such as {like}, found {listen!r}"
+        )
+    if database is not None and not database.startswith(("postgresql://", "postgres://")):
+        like = "postgresql://user@host/name"
+        source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
+    if publicURL is not None and not publicURL.startswith(("http://", "https://")):
+        like = "https://example.org/uws"
+        source("public-url").wrong(
+            "public-url", f"expected a URL such as {like}, found {publicURL!r}"
+        )
+    for key in ("default-duration", "longest-duration"):
+        if values[key] > LONGEST_DURATION:
+            source(key).wrong(key, f"expected at most {LONGEST_DURATION}, found {values[key]}")
+    policy = Policy(
+        executionDuration=values["default-duration"],
+        longestExecutionDuration=values["longest-duration"],
+        lifetime=min(values["default-lifetime"], values["longest-lifetime"]),
+        longestLifetime=values["longest-lifetime"],
+    )
+    config = Config(
+        listen=listen,
+        database=database,
+        dataDir=Path(values["data-dir"]),
+        publicURL=publicURL,
+        slots=values["slots"],
+        policy=policy,
+        cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
+        maximumBody=table.take("maximum-body", Kind.POSITIVE, None),
+        services=_services(table),
+    )
+    table.refuseRest()
+    return config
+
+
+def _services(table: Table) -> tuple[ServiceConfig, ...]:
+    services = []
+    tables = table.tables("services")
+    if not tables:
+        table.wrong("services", "expected at least one table [services.NAME]")
+    for name, one in tables.items():
+        if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
+            one.wrong("", f"expected a name of a-z, 0-9, _ and -, found {name!r}")
+        service = _service(name, one)
+        one.refuseRest()
+        if service is not None:
+            services.append(service)
+    return tuple(services)
+
+
+def _service(name: str, table: Table) -> ServiceConfig | None:
+    limits = _limits(table.table("limits"))
+    environment = {
+        key: value for key, value in table.table("environment").texts().items() if value is not None
+    }
+    classPath, command = table.take("class", Kind.TEXT, None), table.has("command")
+    jobClass: type[UWSJob] | None = None
+    if classPath is not None and command:
+        table.wrong("command", "expected either class or command, found both")
+        table.forget("command", "parameters", "results")
+    elif classPath is not None:
+        jobClass = _imported(classPath, table)
+    elif command:
+        jobClass = program(name, table)
+    else:
+        table.wrong("class", 'expected class = "package.module.Class", or a command')
+    if jobClass is None:
+        return None
+    return ServiceConfig(name=name, jobClass=jobClass, limits=limits, environment=environment)
+
+
+def _limits(table: Table) -> WorkLimits:
+    limits = WorkLimits(
+        memory=table.take("memory", Kind.SIZE, None),
+        cpu=table.take("cpu", Kind.POSITIVE, None),
+        fileSize=table.take("file-size", Kind.SIZE, None),
+        output=table.take("output", Kind.SIZE, WorkLimits().output),
+        grace=table.take("grace", Kind.NUMBER, WorkLimits().grace),
+    )
+    table.refuseRest()
+    return limits
+
+
+def _imported(path: str, table: Table) -> type[UWSJob] | None:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except Exception as e:
+        table.wrong("class", f"expected a class to import, found {path!r}: {e}")
+        return None
+    if not (isinstance(found, type) and issubclass(found, UWSJob)):
+        table.wrong("class", f"expected a subclass of twuws.UWSJob, found {path!r}")
+        return None
+    if not hasattr(found, "run"):
+        table.wrong("class", f"expected a class that defines run(), found {path!r}")
+        return None
+    return found

@@ -1,0 +1,136 @@
+"""
+Programs that a configuration file declares: a command, its parameters and its results.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from twuws.backends.commandline import namesIn
+from twuws.errors import ParameterError
+from twuws.jobs import UWSJob
+from twuws.parameters import TYPES, Parameter
+from twuws.programs import Argument, programClass
+from twuws.tables import Kind, Table
+from twuws.workdir import isSafeName
+
+#: The keys of every parameter, beside type and default.
+_EVERY: dict[str, tuple[Kind, Any]] = {
+    "required": (Kind.TRUTH, False),
+    "multiple": (Kind.TRUTH, False),
+    "unit": (Kind.TEXT, None),
+    "ucd": (Kind.TEXT, None),
+    "description": (Kind.TEXT, ""),
+}
+
+#: The keys of some types of parameter.
+_SOME: dict[str, dict[str, tuple[Kind, Any]]] = {
+    "Integer": {"minimum": (Kind.WHOLE, None), "maximum": (Kind.WHOLE, None)},
+    "Real": {"minimum": (Kind.NUMBER, None), "maximum": (Kind.NUMBER, None)},
+    "Interval": {"minimum": (Kind.NUMBER, None), "maximum": (Kind.NUMBER, None)},
+    "Instant": {"minimum": (Kind.INSTANT, None), "maximum": (Kind.INSTANT, None)},
+    "Choice": {"choices": (Kind.TEXTS, ())},
+    "Text": {"maximumLength": (Kind.COUNT, None), "pattern": (Kind.PATTERN, None)},
+}
+
+
+def program(name: str, table: Table) -> type[UWSJob] | None:
+    """The job class that a table declares; C{None} if it has mistakes, which are noted."""
+    before = len(table.mistakes)
+    tables = table.tables("parameters")
+    declared = set(tables)
+    parameters = {
+        key: parameter for key, one in tables.items() if (parameter := _parameter(one)) is not None
+    }
+    command = _command(table, declared)
+    stdin = table.take("stdin", Kind.TEXT, None)
+    results = tuple(_result(id, one) for id, one in table.tables("results").items())
+    more: dict[str, Any] = {"restartable": table.take("restartable", Kind.TRUTH, False)}
+    title = table.take("title", Kind.TEXT, None)
+    if title is not None:
+        more["title"] = title
+    if stdin is not None:
+        _checkTemplate(table, "stdin", stdin, declared)
+    if len(table.mistakes) > before:
+        return None
+    try:
+        return programClass(name, command, parameters, results, stdin, **more)
+    except (TypeError, RuntimeError, ParameterError) as e:
+        table.wrong("parameters", str(e.__cause__ or e))
+        return None
+
+
+def _command(table: Table, declared: set[str]) -> tuple[Argument, ...]:
+    found = table.take("command", Kind.LIST, [])
+    command: list[Argument] = []
+    for argument in found:
+        group = argument if isinstance(argument, list) else [argument]
+        if not all(isinstance(word, str) for word in group):
+            table.wrong("command", f"expected texts, and lists of texts, found {argument!r}")
+            return ()
+        command.append(tuple(group) if isinstance(argument, list) else argument)
+        for word in group:
+            _checkTemplate(table, "command", word, declared)
+    if not command or not isinstance(command[0], str) or not command[0]:
+        table.wrong("command", 'expected a list such as ["sha256sum", "{file}"]')
+    elif shutil.which(command[0]) is None:
+        table.wrong("command", f"expected a program that is there, found {command[0]!r}")
+    return tuple(command)
+
+
+def _checkTemplate(table: Table, key: str, word: str, declared: set[str]) -> None:
+    try:
+        unknown = namesIn(word) - declared
+    except ValueError as e:
+        table.wrong(key, str(e))
+        return
+    for name in sorted(unknown):
+        known = ", ".join(sorted(declared)) or "none"
+        table.wrong(key, f"expected the name of a parameter ({known}) in braces, found {name!r}")
+
+
+def _parameter(table: Table) -> Parameter[Any] | None:
+    kind = table.take("type", Kind.TEXT, None)
+    if kind not in TYPES:
+        table.wrong("type", f"expected one of {', '.join(TYPES)}, found {kind!r}")
+        return None
+    arguments = {
+        key: table.take(key, k, d) for key, (k, d) in (_EVERY | _SOME.get(kind, {})).items()
+    }
+    default = table.pop("default")
+    table.refuseRest()
+    if kind == "Choice" and not arguments["choices"]:
+        table.wrong("choices", "expected a list of texts with at least one in it")
+        return None
+    parameter = TYPES[kind](**arguments)
+    if default is not None:
+        _setDefault(parameter, default, table)
+    return parameter
+
+
+def _setDefault(parameter: Parameter[Any], default: Any, table: Table) -> None:
+    """A default is written as a client would write it, or as TOML's own kind of value."""
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    parameter.name = table.name.rpartition(".")[2]
+    try:
+        parameter.default = parameter.value(parameter.accept(text))
+    except ParameterError as e:
+        table.wrong("default", str(e))
+
+
+def _result(id: str, table: Table) -> Mapping[str, Any]:
+    result = {
+        "id": id,
+        "file": table.take("file", Kind.TEXT, id),
+        "mediaType": table.take("type", Kind.TEXT, "application/octet-stream"),
+        "optional": table.take("optional", Kind.TRUTH, False),
+        "stream": table.take("stream", Kind.TEXT, None),
+    }
+    table.refuseRest()
+    if not isSafeName(result["file"]):
+        table.wrong("file", f"expected a file name without directories, found {result['file']!r}")
+    if result["stream"] not in (None, "stdout", "stderr"):
+        table.wrong("stream", f"expected stdout or stderr, found {result['stream']!r}")
+    return result
