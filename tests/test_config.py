@@ -1,0 +1,196 @@
+"""Reading the configuration: all that is right, and all mistakes at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from twuws import config
+from twuws.errors import ConfigError
+from twuws.examples.messier import Messier
+from twuws.parameters import File, Real
+from twuws.policy import Policy
+
+GOOD = """
+listen = "tcp:8081:interface=127.0.0.1"
+database = "postgresql://me@db/uws"
+data-dir = "/data/uws"
+public-url = "https://example.org/uws"
+slots = 7
+default-duration = 60
+longest-duration = 600
+default-lifetime = 3600
+longest-lifetime = 7200
+cleanup-interval = 5.5
+maximum-body = 1000000
+
+[services.one]
+class = "twuws.examples.messier.Messier"
+limits = {memory = "2 GiB", cpu = 60, file-size = "1.5 MB", output = 1000, grace = 0.5}
+environment = {HOME = "/x"}
+
+[services.two]
+title = "Cut"
+command = ["cat", ["--from", "{low}"], "{image}"]
+stdin = "{image}"
+restartable = true
+[services.two.parameters]
+image = {type = "File", required = true, description = "the image"}
+low = {type = "Real", minimum = 0, maximum = 10, default = 1, unit = "deg", ucd = "pos"}
+how = {type = "Choice", choices = ["a", "b"], multiple = true, default = "b"}
+when = {type = "Instant", minimum = 2015-01-01T00:00:00Z}
+yes = {type = "Boolean", default = true}
+[services.two.results."out.txt"]
+type = "text/plain"
+stream = "stdout"
+[services.two.results.extra]
+file = "extra.fits"
+optional = true
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, **given):
+        path = tmp_path / "uws.toml"
+        path.write_text(text)
+        return config.load(str(path), given)
+
+    return load
+
+
+def test_everything(load):
+    c = load(GOOD)
+    assert (c.listen, c.database) == ("tcp:8081:interface=127.0.0.1", "postgresql://me@db/uws")
+    assert (str(c.dataDir), c.publicURL, c.slots) == ("/data/uws", "https://example.org/uws", 7)
+    assert (c.cleanupInterval, c.maximumBody) == (5.5, 1000000)
+    assert c.policy == Policy(
+        executionDuration=60, longestExecutionDuration=600, lifetime=3600, longestLifetime=7200
+    )
+    one, two = c.services
+    assert (one.name, one.jobClass, one.environment) == ("one", Messier, {"HOME": "/x"})
+    assert (one.limits.memory, one.limits.cpu, one.limits.fileSize) == (2 << 30, 60, 1_500_000)
+    assert (one.limits.output, one.limits.grace) == (1000, 0.5)
+    cut = two.jobClass
+    assert (cut.title, cut.restartable, cut.stdin) == ("Cut", True, "{image}")
+    assert cut.command == ("cat", ("--from", "{low}"), "{image}")
+    assert isinstance(cut.image, File)
+    assert isinstance(cut.low, Real)
+    assert (cut.low.default, cut.low.unit, cut.low.ucd) == (1.0, "deg", "pos")
+    assert (cut.how.choices, cut.how.multiple, cut.how.default) == (("a", "b"), True, "b")
+    assert cut.yes.default is True
+    assert [r["id"] for r in cut.programResults] == ["out.txt", "extra"]
+
+
+def test_command_line_wins(load):
+    c = load(GOOD, slots="3", listen="tcp:1", database=None)
+    assert (c.slots, c.listen, c.database) == (3, "tcp:1", "postgresql://me@db/uws")
+
+
+def test_examples():
+    c = config.load(None)
+    assert [s.name for s in c.services] == ["messier", "digest", "sleep"]
+    assert (c.listen, c.database, c.slots) == ("tcp:8080:interface=127.0.0.1", None, 2)
+
+
+def test_class_beside_the_file(load, tmp_path):
+    (tmp_path / "besides.py").write_text(
+        "from twuws import UWSJob\nclass J(UWSJob):\n    def run(self): pass\n"
+        "class NoRun(UWSJob): pass\n"
+    )
+    c = load('[services.j]\nclass = "besides.J"\n')
+    assert c.services[0].jobClass.__name__ == "J"
+    with pytest.raises(ConfigError, match=r"run\(\)"):
+        load('[services.j]\nclass = "besides.NoRun"\n')
+
+
+def test_all_mistakes_at_once(load):
+    with pytest.raises(ConfigError) as caught:
+        load(
+            """
+slots = -1
+frobnicate = 1
+listen = "foo"
+database = "mysql://x"
+public-url = "example.org"
+default-duration = "long"
+[services.Bad_Name]
+command = []
+[services.both]
+class = "a.b"
+command = ["x"]
+[services.neither]
+[services.imports]
+class = "nosuch.Class"
+[services.wrong]
+class = "pathlib.Path"
+[services.program]
+command = ["no-such-program", "{unknown}", "{bad", 3]
+typo = 1
+[services.program.parameters.a]
+type = "Integr"
+[services.program.parameters.b]
+type = "Integer"
+minimun = 3
+default = "x"
+[services.program.results."../x"]
+stream = "stdin"
+[services.program.limits]
+memory = "much"
+""",
+            slots="x",
+        )
+    text = str(caught.value)
+    for expected in (
+        "uws.toml: slots: expected a whole number, 0 or more, found -1",
+        "command line: --slots: expected a whole number, 0 or more, found 'x'",
+        "uws.toml: frobnicate:",
+        "uws.toml: listen: expected a Twisted endpoint",
+        "uws.toml: database: expected a URL",
+        "uws.toml: public-url: expected a URL",
+        "uws.toml: default-duration: expected a whole number",
+        "[services.Bad_Name]",
+        "[services.both] command: expected either class or command",
+        "[services.neither] class:",
+        "[services.imports] class: expected a class to import, found 'nosuch.Class'",
+        "[services.wrong] class: expected a subclass of twuws.UWSJob",
+        "[services.program] command: expected texts",
+        "[services.program] typo:",
+        "[services.program.parameters.a] type: expected one of Integer,",
+        "[services.program.parameters.b] minimun: this key means nothing here; did you mean",
+        "[services.program.parameters.b] default:",
+        "[services.program.results.../x] file: expected a file name",
+        "[services.program.results.../x] stream: expected stdout or stderr",
+        "[services.program.limits] memory: expected a number of bytes",
+    ):
+        assert expected in text, expected
+    assert all(
+        "uws.toml: " in line or line.startswith("command line: ") for line in text.split("\n")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "services: expected at least one table"),
+        ("services = 3", "expected a table"),
+        ("a = ", "it is not TOML"),
+        ('[services.a]\ncommand = ["sh", "{}"]', "command:"),
+        ('[services.a]\ncommand = ["no-such-program"]', "expected a program that is there"),
+        ('[services.a]\ncommand = ["sh", "{x}"]', "found 'x'"),
+        ('[services.a]\ncommand = ["sh"]\nparameters = {phase = {type = "Text"}}', "phase"),
+        ('[services.a]\ncommand = ["sh"]\nparameters = {x = {type = "Choice"}}', "choices"),
+        ('[services.a]\ncommand = ["sh"]\nstdin = "{y}"', "stdin:"),
+    ],
+)
+def test_single_mistakes(load, text, expected):
+    with pytest.raises(ConfigError, match=r"(?s).*") as caught:
+        load(text)
+    assert expected in str(caught.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(str(tmp_path / "none.toml"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        config.load(str(tmp_path / "binary.toml"))
