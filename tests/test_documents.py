@@ -299,6 +299,7 @@ def test_noEmptyJobInfo(info: dict[str, Any]) -> None:
 
 @given(ANY_NAME, st.lists(ANY_TEXT, max_size=3))
 @example("n\0", [SPECIMENS])
+@example("\ud800/..", ["\0"])
 @example("a/b?c#d%e", [*SPECIMENS.split(" ")])
 @example("x", ["\r\n", " ", "\t", "a\rb", "\n"])
 def test_anyParameterSurvives(name: str, values: list[str]) -> None:

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import textwrap
 import time
@@ -22,6 +21,7 @@ import psycopg2
 import pytest
 from twisted.internet.utils import getProcessOutput
 
+import twisted
 import twuws
 from twuws import postgresbinaries, postgresdirectory
 from twuws.embedded import EmbeddedPostgres, findBinaries, runningDSN
@@ -41,7 +41,7 @@ SERVICE = """
     from twuws.errors import EmbeddedPostgresError
 
     async def main():
-        signal.alarm(30)  # whoever waits for a line gets an end of file
+        signal.alarm(60)  # whoever waits for a line gets an end of file
         # Not print(), which the signal may interrupt.
         signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
         postgres = EmbeddedPostgres(sys.argv[1], durable=False)
@@ -113,7 +113,7 @@ def service() -> Iterator[Callable[..., Any]]:
         executable = python(uid)
         if executable is None:
             pytest.skip("no Python here that an ordinary user can reach")
-        paths = [str(Path(twuws.__file__).parent.parent), sysconfig.get_path("purelib")]
+        paths = [str(Path(each.__path__[0]).parent) for each in (twuws, twisted)]
         process = subprocess.Popen(
             [executable, "-c", textwrap.dedent(SERVICE), str(directory), uid],
             stdout=subprocess.PIPE,
@@ -131,7 +131,7 @@ def service() -> Iterator[Callable[..., Any]]:
         if process.poll() is None:
             process.terminate()
         with process:
-            process.wait(10)
+            process.wait(20)
 
 
 def python(uid: str) -> str | None:
@@ -153,7 +153,7 @@ def ask(dsn: str, query: str) -> Any:
         return cursor.fetchall()[0][0] if cursor.description else None
 
 
-async def until(condition: Callable[[], Any], seconds: float = 8) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
     """Wait, with the reactor running, for what a process is about to do."""
     from twisted.internet import reactor
     from twisted.internet.task import deferLater
@@ -289,7 +289,7 @@ def test_ordinary_user(place: Path, service: Callable[..., Any]) -> None:
     assert not (home / "data").is_symlink()
     assert postmasterIn(home / "data").uids().effective == user
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(20) == 0
     assert runningDSN(home / "data") is None
 
 
@@ -308,7 +308,7 @@ async def test_one_service_per_directory(made: Path, service: Callable[..., Any]
     await second.stop()
     assert ask(dsn, "SELECT 1") == 1
     process.terminate()
-    process.wait(10)
+    process.wait(20)
     assert await second.start() == second.dsn == dsn
     await second.stop()
 
@@ -318,7 +318,7 @@ async def test_start_after_kill(made: Path, service: Callable[..., Any]) -> None
     ask(dsn, "CREATE TABLE kept ()")
     stale = postmasterIn(made)
     process.kill()
-    process.wait(10)
+    process.wait(20)
     assert stale.is_running()
     assert runningDSN(made) == dsn
     postgres = EmbeddedPostgres(made, durable=False)
@@ -335,7 +335,7 @@ async def test_stale_server_that_does_not_end(
     monkeypatch.setitem(postgresbinaries.ENDING, "postgres", kinds)
     process, _ = service(made)
     process.kill()
-    process.wait(10)
+    process.wait(20)
     postmasterIn(made).suspend()
     postgres = EmbeddedPostgres(made, durable=False)
     assert ask(await postgres.start(), "SELECT 1") == 1
@@ -391,7 +391,7 @@ async def test_interrupt_of_the_group(made: Path, service: Callable[..., Any]) -
     server = postmasterIn(made)
     assert os.getsid(server.pid) == server.pid
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(20) == 0
     assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
 

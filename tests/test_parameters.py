@@ -197,7 +197,7 @@ def test_filesAreForFilesOnly(declared: Parameter[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["9" * 200_000 + "x", "1." + "0" * 200_000 + "x", " " * 200_000 + "x"]
+    "text", ["9" * 20_000 + "x", "1." + "0" * 20_000 + "x", " " * 20_000 + "x"]
 )
 def test_longTextIsRefusedAtOnce(text: str) -> None:
     """A number's pattern once took quadratic time: 70 s, in the reactor, for 40 kB of digits."""

@@ -92,7 +92,7 @@ async def test_success(backend, tmp_path):
 
 async def test_newsComesWithEachEventAndAtTheEnd(backend, tmp_path):
     seen = []
-    work = makeWork(
+    work: Any = makeWork(
         tmp_path,
         jobclasses.Sum,
         numbers=["1", "2"],

@@ -69,7 +69,7 @@ def outcomeOf(directory, **more):
     """Run to the end, and say how that was."""
     place = prepare(directory, **more)
     with go(place) as process:
-        news, trouble = process.communicate(timeout=10)
+        news, trouble = process.communicate(timeout=30)
     assert (process.returncode, trouble) == (0, b"")
     assert news
     return place.readOutcome(), place
@@ -406,7 +406,7 @@ def test_outputCanBeReadWhileItRuns(tmp_path):
 def test_withoutGoNothingHappens(tmp_path):
     place = prepare(tmp_path, command=sh("echo >../here"))
     with spawn(place) as process:
-        out, err = process.communicate(b"", timeout=10)
+        out, err = process.communicate(b"", timeout=30)
     assert (process.returncode, out, err) == (0, b"", b"")
     assert sorted(path.name for path in place.path.iterdir()) == [
         "job.json", "parameters", "results",
@@ -418,7 +418,7 @@ def test_beforeGoNothingHappens(tmp_path):
     with spawn(place) as process:
         waitUntil(lambda: os.getsid(process.pid) == process.pid)
         assert not place.events.exists()
-        process.communicate(b"go\n", timeout=10)
+        process.communicate(b"go\n", timeout=30)
     assert place.readOutcome().phase == COMPLETED
 
 
@@ -493,7 +493,7 @@ def test_aServiceThatDoesNotReadNewsHoldsNobodyUp(tmp_path):
         stdout=sink,
         env={"PYTHONPATH": ROOT},
     )
-    process.communicate(b"go\n", timeout=10)
+    process.communicate(b"go\n", timeout=30)
     os.close(source)
     os.close(sink)
     assert place.readOutcome().error is None
@@ -503,7 +503,7 @@ def test_anUnwritableDirectory(tmp_path):
     place = prepare(tmp_path, command=["true"])
     (place.path / "outcome.json.new").mkdir()  # root may write where it has no permission to
     with go(place) as process:
-        _, trouble = process.communicate(timeout=10)
+        _, trouble = process.communicate(timeout=30)
     assert process.returncode == 3
     assert trouble.startswith(f"twuws.runner: {place.path}: ".encode())
     assert trouble.count(b"\n") == 1
@@ -513,7 +513,7 @@ def test_anUnusableDirectoryIsToldIfItCanBe(tmp_path):
     place = prepare(tmp_path, command=["true"])
     (place.path / "tmp").write_text("in the way")
     with go(place) as process:
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
     assert process.returncode == 0
     error = place.readOutcome().error
     assert error.message == "The work's directory could not be used: File exists"
@@ -523,6 +523,6 @@ def test_anUnusableDirectoryIsToldIfItCanBe(tmp_path):
 def test_workThatSignalsItsRunnerStopsItself(tmp_path):
     place = prepare(tmp_path, command=sh("trap '' TERM; kill -TERM $PPID; sleep 60"))
     with go(place) as process:
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
     assert process.returncode == 0
     assert place.readOutcome().phase == ERROR

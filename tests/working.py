@@ -47,7 +47,7 @@ def makeWork(directory, cls, *, news=lambda: None, limits=None, environment=None
     )
 
 
-async def until(condition, seconds=8.0):
+async def until(condition, seconds=20.0):
     """Wait in the reactor until a condition holds; its value."""
     from twisted.internet import reactor
 
@@ -58,7 +58,7 @@ async def until(condition, seconds=8.0):
     return value
 
 
-def waitUntil(condition, seconds=8.0):
+def waitUntil(condition, seconds=20.0):
     """The same without a reactor."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -11,12 +11,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from twuws import parameters
-from twuws.jobs import UWSJob
-
 if TYPE_CHECKING:
     from twuws.chores import JobServices
+    from twuws import parameters
     from twuws.database import Database
+    from twuws.jobs import UWSJob
     from twuws.policy import Policy
     from twuws.uws import UWS
     from twuws.web.resource import UWSResource
@@ -26,6 +25,7 @@ _HOMES = {
     "Database": "twuws.database",
     "JobServices": "twuws.chores",
     "UWS": "twuws.uws",
+    "UWSJob": "twuws.jobs",
     "Policy": "twuws.policy",
     "UWSResource": "twuws.web.resource",
     "JobAction": "twuws.web.uwsactions",
@@ -46,6 +46,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "parameters":
+        return import_module("twuws.parameters")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "__version__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import socket
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
@@ -32,6 +33,9 @@ from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
 T = TypeVar("T")
 Row = dict[str, Any]
 log = Logger()
+
+#: What needs no quotes: the name is part of C{search_path}.
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 #: What psycopg2 and txpostgres raise when a connection is lost or refused.
 _LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
@@ -84,6 +88,19 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
         self.lost: Deferred[None] = Deferred()
+        self._abandoned = False
+
+    async def open(self, dsn: str) -> None:
+        """Connect, unless that is given up while the host is looked for."""
+        args = await _withAddress(dsn, self.reactor)
+        if not self._abandoned:
+            await self.connect(args, cursor_factory=psycopg2.extras.RealDictCursor)
+
+    def abandon(self) -> None:
+        """Close it, even if it is not open yet."""
+        self._abandoned = True
+        if self._connection is not None:
+            self.close()
 
     def doRead(self) -> None:
         try:
@@ -122,24 +139,24 @@ async def connect(dsn: str, reactor: Any, timeout: float = 10) -> _Connection:
     """
     Open one connection, or raise L{DatabaseUnavailable} after C{timeout} seconds.
 
-    libpq ignores C{connect_timeout} on asynchronous connections.
+    libpq ignores C{connect_timeout} on asynchronous connections, and txpostgres cannot
+    cancel an attempt to connect.
     """
     connection = _Connection(reactor)
-
-    def giveUp() -> None:
-        if connection._connection is not None:
-            connection.close()
-
-    limit = reactor.callLater(timeout, giveUp)
+    opened = False
     try:
-        dsn = await _withAddress(dsn, reactor)
-        await connection.connect(dsn, cursor_factory=psycopg2.extras.RealDictCursor)
+        await shield(Deferred.fromCoroutine(connection.open(dsn))).addTimeout(timeout, reactor)
+        opened = True
+    except defer.TimeoutError:
+        why = TimeoutError(f"it did not answer within {timeout:g} s")
+        raise DatabaseUnavailable(_reason(why)) from None
+    except CancelledError:
+        raise
     except Exception as e:
-        giveUp()
         raise DatabaseUnavailable(_reason(e)) from e
     finally:
-        if limit.active():
-            limit.cancel()
+        if not opened:
+            connection.abandon()
     return connection
 
 
@@ -216,13 +233,18 @@ class Transaction:
 
     def execute(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
         """
-        Run one statement and return its rows as dictionaries.
+        Run one statement, after those that are under way, and return its rows as
+        dictionaries.
 
         @raise DatabaseUnavailable: when the connection was lost, or the statement ran into
             a time limit (L{LockTimeout} if it waited for a lock).
         """
-        self._underWay = Deferred.fromCoroutine(_execute(self._cursor, sql, args))
+        self._underWay = Deferred.fromCoroutine(self._inTurn(self._settled(), sql, args))
         return shield(self._underWay)
+
+    async def _inTurn(self, before: Deferred[None], sql: str, args: Any) -> list[Row]:
+        await before
+        return await _execute(self._cursor, sql, args)
 
 
 async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
@@ -260,6 +282,8 @@ class Database(Service):
             options = parse_dsn(dsn).get("options", "")
         except psycopg2.ProgrammingError as e:
             raise UWSError(f"{' '.join(str(e).split())}: this is no PostgreSQL URL") from None
+        if not _SCHEMA.fullmatch(schema):
+            raise UWSError(f"{schema!r} cannot name a schema: use a-z, 0-9 and _, up to 63 of them")
         self.schema = schema
         self.dsn = make_dsn(
             dsn,
@@ -274,12 +298,25 @@ class Database(Service):
         self.reactor = reactor
         # A slot is an open connection, or None where one has yet to be opened.
         self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
-        for _ in range(size):
-            self._slots.put(None)
+        self._stopped = True
+        self._reopen()
+
+    def _reopen(self) -> None:
+        if self._stopped:
+            self._stopped = False
+            for _ in range(self.size):
+                self._slots.put(None)
+
+    def startService(self) -> None:
+        super().startService()
+        self._reopen()
 
     async def stopService(self) -> None:
         """Wait for the transactions under way, then close all connections."""
         super().stopService()
+        if self._stopped:
+            return
+        self._stopped = True
         for _ in range(self.size):
             connection = await self._slots.get()
             if connection is not None:
@@ -315,6 +352,8 @@ class Database(Service):
         return shield(Deferred.fromCoroutine(self._borrow()), unwanted=self.giveBack)
 
     async def _borrow(self) -> _Connection:
+        if self._stopped:
+            raise DatabaseUnavailable("The connections to the database have been stopped.")
         waiting = self._slots.get()
         try:
             connection = await waiting.addTimeout(self.patience, self.reactor)
@@ -371,21 +410,32 @@ class Listener(Service):
         failure.trap(CancelledError)
 
     async def _run(self) -> None:
-        attempt = 0
+        self._attempt = 0
         while True:
-            connection = None
             try:
-                connection = await connect(self.database.dsn, self.database.reactor)
-                connection.addNotifyObserver(lambda n: self.notified(n.payload))
-                await connection.runOperation(f'LISTEN "{self.channel}"')
-                attempt = 0
-                self.connected()
-                await connection.lost
+                await self._listen()
                 log.warn("listening again: the connection to the database was lost")
             except (*_LOST, DatabaseUnavailable) as e:
                 log.warn("not listening: {e}", e=e)
-            finally:
-                if connection is not None:
-                    connection.close()
-            attempt += 1
-            await task.deferLater(self.database.reactor, self.retry(attempt))
+            self._attempt += 1
+            await task.deferLater(self.database.reactor, self.retry(self._attempt))
+
+    async def _listen(self) -> None:
+        """Listen until the connection is lost."""
+        connection = await connect(self.database.dsn, self.database.reactor)
+        try:
+            connection.addNotifyObserver(lambda n: self._call(self.notified, n.payload))
+            # txpostgres cannot be cancelled without being asked twice
+            await shield(connection.runOperation(f'LISTEN "{self.channel}"'))
+            self._attempt = 0
+            self._call(self.connected)
+            await connection.lost
+        finally:
+            connection.close()
+
+    def _call(self, callback: Callable[..., object], *args: str) -> None:
+        """What a callback does wrong must not end the listening."""
+        try:
+            callback(*args)
+        except Exception:
+            log.failure("hearing of {channel}", channel=self.channel)

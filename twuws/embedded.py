@@ -43,6 +43,8 @@ OPTIONS = (
     *("listen_addresses=", "port=5432", "unix_socket_permissions=0700"),
     *("logging_collector=off", "log_destination=stderr", "log_line_prefix=", "lc_messages=C"),
 )
+# What of the server's log is worth an operator's while; the rest is its daily life.
+TROUBLE = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
 HASTE = (
     *("fsync=off", "synchronous_commit=off", "full_page_writes=off"),
     *("shared_buffers=32MB", "max_wal_size=64MB"),
@@ -190,7 +192,8 @@ class EmbeddedPostgres(Service):
         ready: Deferred[bool | None] = Deferred()
 
         def heard(line: str) -> None:
-            log.debug("PostgreSQL: {line}", line=line)
+            if self._wanted and line.startswith(TROUBLE):
+                log.warn("PostgreSQL: {line}", line=line)
             if not ready.called:
                 silence.reset(START_LIMIT)
                 said.append(line)

@@ -4,9 +4,11 @@ The table of jobs: runs the statements, and turns rows into values.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,30 +32,31 @@ _COLUMNS = {
     "jobInfo": "job_info",
 }
 
-# PostgreSQL's text has no NUL.  U+E000, which is nobody's, begins an escape for it.
-_ESCAPE, _NUL = "\ue000", "\x00"
+# PostgreSQL's text has no NUL and no half of a surrogate pair, which Python makes of file
+# names that are not UTF-8.  U+E000, which is nobody's, begins their escapes.
+_UNSTORABLE = re.compile("[\x00\ue000\ud800-\udfff]")
+_ESCAPED = re.compile("\ue000([0-9a-f]{4})")
+
+
+def _mapText(function: Callable[[str], str], value: Any) -> Any:
+    """What JSON has, with all text in it, keys included, passed through a function."""
+    if isinstance(value, str):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {function(k): _mapText(function, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapText(function, one) for one in value]
+    return value
 
 
 def _protect(value: Any) -> Any:
     """Make JSON that PostgreSQL can hold, whatever text is in it."""
-    if isinstance(value, str):
-        return value.replace(_ESCAPE, _ESCAPE + "1").replace(_NUL, _ESCAPE + "0")
-    if isinstance(value, Mapping):
-        return {_protect(k): _protect(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_protect(one) for one in value]
-    return value
+    return _mapText(partial(_UNSTORABLE.sub, lambda m: f"\ue000{ord(m[0]):04x}"), value)
 
 
 def _restore(value: Any) -> Any:
     """Undo L{_protect}."""
-    if isinstance(value, str):
-        return value.replace(_ESCAPE + "0", _NUL).replace(_ESCAPE + "1", _ESCAPE)
-    if isinstance(value, dict):
-        return {_restore(k): _restore(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_restore(one) for one in value]
-    return value
+    return _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
 
 
 def fromRow(row: Row) -> JobRecord:
@@ -162,7 +165,7 @@ class JobsTable:
 
     async def create(self, job: JobRecord, lifetime: int, longestLifetime: int) -> bool:
         """
-        Store a new job; false if its destruction would be in the past.
+        Store a new job, or find that it is stored already; false if its destruction would be in the past.
 
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.
@@ -200,10 +203,14 @@ class JobsTable:
         Take a job off the queue; true if work is left that its node will end.
 
         @param ended: there is none, whatever the queue says.
-        @param removeDirectory: the job's directory is to go with the work.
+        @param removeDirectory: the job's directory is to go with the work, also with work
+            that was to be ended before.
         """
         args = {"jobId": jobId, "ended": ended, "removeDirectory": removeDirectory}
-        return bool(await self.run("dequeue", args, conn))
+        left = bool(await self.run("dequeue", args, conn))
+        if removeDirectory and await self.run("removeWithWork", args, conn):
+            return True
+        return left
 
     async def reportWork(
         self, jobId: str, attempt: int, results: tuple[Result, ...], jobInfo: Mapping[str, Any]
@@ -217,9 +224,10 @@ class JobsTable:
         }
         return bool(await self.run("reportWork", args))
 
-    async def toClean(self, service: str, flags: Mapping[str, Any]) -> AsyncIterator[str]:
+    async def toClean(self, service: str, flags: Mapping[str, Any]) -> AsyncIterator[Row]:
         """
-        The ids of jobs to remove, read in batches; the expired ones by their index.
+        Id, phase and destruction of jobs to remove, read in batches; the expired ones by
+        their index.
 
         @param flags: the arguments of the statement C{jobsToClean}.
         """
@@ -228,7 +236,7 @@ class JobsTable:
         while True:
             rows = await self.run("jobsToClean" if wanted else "expiredJobs", args)
             for row in rows:
-                yield row["job_id"]
+                yield row
             if len(rows) < args["limit"]:
                 return
             args["afterId"], args["afterTime"] = rows[-1]["job_id"], rows[-1]["destruction"]

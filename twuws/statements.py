@@ -10,6 +10,7 @@ from __future__ import annotations
 
 STATEMENTS: dict[str, str] = {
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
+    # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """
         INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
                           quote, parameters, job_info)
@@ -19,6 +20,7 @@ STATEMENTS: dict[str, str] = {
                      date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
                %(quote)s, %(parameters)s, %(jobInfo)s
         WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
+        ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
         RETURNING *""",
     "getJob": """
         SELECT * FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
@@ -31,7 +33,7 @@ STATEMENTS: dict[str, str] = {
         SELECT job_id, phase, run_id, owner, creation_time
         FROM jobs
         WHERE service = %(service)s
-          AND (%(anyOwner)s OR owner IS NOT DISTINCT FROM %(owner)s)
+          AND (%(anyOwner)s OR owner = %(owner)s OR (%(owner)s IS NULL AND owner IS NULL))
           AND phase = ANY(%(phases)s)
           AND creation_time > %(after)s
           AND creation_time <= %(beforeTime)s
@@ -68,6 +70,7 @@ STATEMENTS: dict[str, str] = {
                 WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
                 THEN COALESCE(end_time, GREATEST(
                     start_time, date_trunc('milliseconds', clock_timestamp()))) END,
+            results = CASE WHEN %(phase)s = 'QUEUED' THEN '[]' ELSE results END,
             error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
         WHERE job_id = %(jobId)s
         RETURNING *""",
@@ -91,6 +94,9 @@ STATEMENTS: dict[str, str] = {
         FROM gone WHERE node IS NOT NULL AND NOT %(ended)s
         ON CONFLICT (job_id, attempt) DO NOTHING
         RETURNING job_id""",
+    # Work of a job that is destroyed, and was to be ended already.
+    "removeWithWork": """
+        UPDATE stops SET remove_directory = true WHERE job_id = %(jobId)s RETURNING job_id""",
     "deleteJob": """
         DELETE FROM jobs WHERE job_id = %(jobId)s RETURNING job_id""",
     # The next job for a node: by priority, then by time.
@@ -141,10 +147,11 @@ STATEMENTS: dict[str, str] = {
                    AND (n.node IS NULL OR n.lease_ends < clock_timestamp()
                         OR s.node = ANY(%(goneNodes)s))))""",
     "stopped": """
-        DELETE FROM stops WHERE job_id = %(jobId)s AND attempt = %(attempt)s""",
+        DELETE FROM stops WHERE job_id = %(jobId)s AND attempt = %(attempt)s
+        RETURNING remove_directory""",
     # Jobs to remove: the expired ones, and what else was asked for.
     "jobsToClean": """
-        SELECT job_id, destruction FROM jobs
+        SELECT job_id, phase, destruction FROM jobs
         WHERE service = %(service)s AND job_id > %(afterId)s
           AND (%(includeAll)s
                OR destruction < now()
@@ -155,7 +162,7 @@ STATEMENTS: dict[str, str] = {
         ORDER BY job_id LIMIT %(limit)s""",
     # The same for the every-day case, by the index on destruction.
     "expiredJobs": """
-        SELECT job_id, destruction FROM jobs
+        SELECT job_id, phase, destruction FROM jobs
         WHERE destruction < now() AND service = %(service)s
           AND destruction >= %(afterTime)s
           AND (destruction > %(afterTime)s OR job_id > %(afterId)s)
@@ -170,7 +177,7 @@ STATEMENTS: dict[str, str] = {
         ORDER BY job_id LIMIT %(limit)s""",
     "getJobs": """
         SELECT * FROM jobs WHERE job_id = ANY(%(jobIds)s)""",
-    # The services that have jobs: one look at the index for each, however many jobs it has.
+    # The services that have jobs, by one look at the index for each, or work to be ended.
     "servicesKnown": """
         WITH RECURSIVE known AS (
             (SELECT service FROM jobs ORDER BY service LIMIT 1)
@@ -178,7 +185,8 @@ STATEMENTS: dict[str, str] = {
             SELECT (SELECT j.service FROM jobs j WHERE j.service > k.service
                     ORDER BY j.service LIMIT 1)
             FROM known k WHERE k.service IS NOT NULL)
-        SELECT service FROM known WHERE service IS NOT NULL""",
+        SELECT service FROM known WHERE service IS NOT NULL
+        UNION SELECT service FROM stops""",
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
     "countByPhase": """
@@ -189,9 +197,12 @@ STATEMENTS: dict[str, str] = {
         VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s,
                 clock_timestamp() + %(lease)s * interval '1 s')
         ON CONFLICT (node) DO UPDATE
-        SET heartbeat = clock_timestamp(), lease_ends = EXCLUDED.lease_ends""",
+        SET pid = EXCLUDED.pid, started = EXCLUDED.started, heartbeat = clock_timestamp(),
+            lease_ends = EXCLUDED.lease_ends""",
+    # A node that has left is no process any more, even if the process goes on.
     "leave": """
-        UPDATE nodes SET lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
+        UPDATE nodes
+        SET pid = 0, lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
         WHERE node = %(node)s""",
     "otherNodes": """
         SELECT node, host, pid, started, lease_ends < clock_timestamp() AS expired

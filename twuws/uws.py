@@ -15,8 +15,15 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twuws.database import Database, Transaction, shield
-from twuws.errors import BadRequest, DatabaseUnavailable, JobNotFound, StaleAttempt, UWSError
+from twuws.database import Database, Row, Transaction, shield
+from twuws.errors import (
+    BadRequest,
+    DatabaseUnavailable,
+    IllegalMove,
+    JobNotFound,
+    StaleAttempt,
+    UWSError,
+)
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
 from twuws.phases import ABORTED, ERROR, EXECUTING, IN_QUEUE, QUEUED, Phase, checkMove
@@ -28,6 +35,9 @@ from twuws.uwsreading import deferred
 
 T = TypeVar("T")
 log = Logger()
+
+#: What a new job can be given, beside parameters.
+_INITIAL = frozenset({"owner", "runId", "executionDuration", "destruction", "quote", "jobInfo"})
 
 
 class UWS(ChangeableJobs):
@@ -120,6 +130,9 @@ class UWS(ChangeableJobs):
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
         parameters = properties.pop("parameters", {})
+        for name in properties.keys() - _INITIAL:
+            known = ", ".join(sorted({*_INITIAL, "parameters"}))
+            raise TypeError(f"{name} is nothing that a new job can be given; that is {known}")
         record = JobRecord(
             service=self.name,
             jobId=secrets.token_hex(16),
@@ -202,6 +215,8 @@ class UWS(ChangeableJobs):
         """
         async with self._locked(jobId) as (t, record, _):
             checkMove(record.phase, QUEUED)
+            if record.phase in IN_QUEUE:  # from there the Rescuer may queue it, nobody else
+                raise IllegalMove(f"The job is {record.phase}: it has been run already.")
             try:
                 self._jobOf(record).checkComplete()
             except UWSError as e:
@@ -295,6 +310,24 @@ class UWS(ChangeableJobs):
             await self.table.change(record, told, t)
             await self._move(t, record, outcome.phase, outcome.error, ended=True)
 
+    @deferred
+    async def recordLoss(self, jobId: str, attempt: int, error: JobError, ended: bool) -> None:
+        """
+        Record that an attempt's work is lost: a restartable job is queued again, any other
+        is ERROR.
+
+        @param ended: nothing of the work is left; if not, its node is to end it if it
+            comes back.
+        @raise StaleAttempt: if this attempt is no longer the job's.
+        """
+        async with self._locked(jobId) as (t, record, _):
+            if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
+                raise StaleAttempt
+            if self.jobClass.restartable:
+                await self._move(t, record, QUEUED, ended=ended)
+            else:
+                await self._move(t, record, ERROR, error, ended=ended)
+
     # Destroying
 
     @deferred
@@ -306,13 +339,24 @@ class UWS(ChangeableJobs):
         raises, nothing is destroyed.  The directory goes once its work has ended, or at
         once where there is none, in the background.
         """
+        await self._destroy(jobId)
+
+    async def _destroy(self, jobId: str, seen: Row | None = None) -> bool:
+        """
+        Destroy a job; false if it is not as it was when it was chosen for that.
+
+        @param seen: its phase and destruction then.
+        """
         async with self._locked(jobId) as (t, record, _):
+            if seen and (seen["phase"], seen["destruction"]) != (record.phase, record.destruction):
+                return False
             job = self._jobOf(record, changeable=True)
             await maybeDeferred(job.prepareForDestruction)
             hasWork = await self.table.dequeue(jobId, t, removeDirectory=True)
             await self.table.run("deleteJob", {"jobId": jobId}, t)
         if not hasWork:
             self.removeDirectory(jobId)
+        return True
 
     def removeDirectory(self, jobId: str) -> None:
         """Remove a job's directory in the background; a failure is logged."""
@@ -357,14 +401,14 @@ class UWS(ChangeableJobs):
             "forgottenAfter": self.forgottenAfter,
         }
         done = []
-        async for jobId in self.table.toClean(self.name, flags):
-            if dryRun or await self._destroyedQuietly(jobId):
-                done.append(jobId)
+        async for row in self.table.toClean(self.name, flags):
+            if dryRun or await self._destroyedQuietly(row["job_id"], row):
+                done.append(row["job_id"])
         return done
 
-    async def _destroyedQuietly(self, jobId: str) -> bool:
+    async def _destroyedQuietly(self, jobId: str, seen: Row) -> bool:
         try:
-            await self.destroy(jobId)
+            return await self._destroy(jobId, seen)
         except JobNotFound:
             return False
         except DatabaseUnavailable:
@@ -372,7 +416,6 @@ class UWS(ChangeableJobs):
         except Exception:
             log.failure("{jobId} was not destroyed", jobId=jobId)
             return False
-        return True
 
     # For those who build on this
 

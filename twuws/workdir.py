@@ -78,10 +78,11 @@ class WorkDir(WorkPlace):
     # Job and outcome
 
     def writeJob(self, job: dict[str, Any]) -> None:
-        """Write C{job.json}, and remove what an earlier attempt left of its outcome."""
+        """Write C{job.json}, and remove what an earlier attempt left behind."""
+        shutil.rmtree(self.results, ignore_errors=True)
+        for left in (self.outcome, self.events, self.stdout, self.stderr):
+            left.unlink(missing_ok=True)
         self.create()
-        self.outcome.unlink(missing_ok=True)
-        self.events.unlink(missing_ok=True)
         self._write(self.job, job)
 
     def readJob(self) -> dict[str, Any]:

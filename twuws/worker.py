@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TERMINATING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 #: Between asking work to end that has used its CPU time and killing it, s.
-CPU_GRACE = 2
+CPU_GRACE = 1
 
 
 class Worker:

@@ -52,7 +52,7 @@ def jobFile(work: Work) -> dict[str, Any]:
         "pythonPath": [os.path.abspath(path) for path in sys.path],
         "command": commandline.expand(command, work.job) if isCommand else None,
         "stdin": commandline.expandStdin(stdin, work.job),
-        "results": list(getattr(cls, "programResults", ())) if isCommand else [],
+        "results": [dict(one) for one in getattr(cls, "programResults", ())] if isCommand else [],
         "limits": asdict(work.limits),
         "environment": dict(work.environment),
     }

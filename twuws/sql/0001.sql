@@ -68,6 +68,7 @@ CREATE TABLE queue (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 CREATE INDEX queue_waiting ON queue (priority DESC, queued_at, job_id) WHERE claimed_at IS NULL;
+CREATE INDEX queue_deadline ON queue (deadline) WHERE deadline IS NOT NULL;
 
 -- Work that is to be ended, because its job was aborted, destroyed or ran out of time.
 -- Its node does that and then removes the row, and the directory where that is asked for.

@@ -112,9 +112,9 @@ class _Jobs:
             fileNames=self.fileNames,
             maximumBody=self.maximumBody,
         )
-        controls = Controls()
-        if request.method not in (b"GET", b"HEAD"):
-            controls = takeControls(request.args)
+        if request.method in (b"GET", b"HEAD"):  # there PHASE is a filter
+            return Controls()
+        controls = takeControls(request.args)
         request.files = referenced(request.args, request.files, self.fileNames)
         return controls
 
