@@ -12,7 +12,7 @@ from tests.working import makeRecord
 from twuws import UWSJob, parameters
 from twuws.backends.commandline import expand, expandStdin, names, namesIn
 from twuws.errors import ParameterError
-from twuws.parameters import FileValue
+from twuws.values import FileValue
 
 
 class Everything(UWSJob):

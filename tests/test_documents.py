@@ -28,8 +28,8 @@ from twuws.documents import (
 )
 from twuws.documents.xml import JOB_INFO, XLINK
 from twuws.jobs import JobError, JobRecord, JobRef, Result, UWSJob
-from twuws.parameters import FileValue, Values
 from twuws.phases import ABORTED, ARCHIVED, COMPLETED, ERROR, EXECUTING, PENDING, Phase
+from twuws.values import FileValue, Values
 
 URL = "https://example.org/data/cutout/jobs/1a2b"
 CREATED = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -5,6 +5,7 @@ What users of the library override and add.
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import treq
@@ -125,7 +126,7 @@ async def test_url_without_a_request(database, tmp_path):
 class Careful(UWSJob):
     """Looks after something outside."""
 
-    released = []
+    released: ClassVar[list[tuple[str, bool]]] = []
 
     def prepareForDestruction(self):
         async def release():

@@ -14,10 +14,11 @@ from lxml import etree
 
 from twuws.errors import JobFailure
 from twuws.examples import messier
+from twuws.examples.cells import Column, Table, TableError
 from twuws.examples.messier import Messier, Position, loadCatalogue, match, separation
-from twuws.examples.tables import Column, Table, TableError, readTable
+from twuws.examples.tables import readTable
 from twuws.jobs import JobRecord
-from twuws.parameters import FileValue, Value
+from twuws.values import FileValue, Value
 from twuws.workdir import WorkDir
 
 _XSD = Path(__file__).parents[2] / "shared" / "xsd" / "VOTable.xsd"

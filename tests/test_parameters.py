@@ -20,16 +20,14 @@ from twuws.parameters import (
     Boolean,
     Choice,
     File,
-    FileValue,
     Instant,
     Integer,
     Interval,
     Parameter,
     Real,
     Text,
-    valuesFromJSON,
-    valuesToJSON,
 )
+from twuws.values import FileValue, valuesFromJSON, valuesToJSON
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ADVERSARIAL = ["9" * 5000, "-" + "9" * 5000, "1_000", "\uff11\uff12", "nan", "inf", "-Infinity",

@@ -25,8 +25,8 @@ from twuws.backends import family
 from twuws.backends.process import ProcessBackend, classPath, jobFile
 from twuws.errors import ConfigError, ParameterError, UWSError
 from twuws.interfaces import IBackend
-from twuws.parameters import FileValue
 from twuws.phases import COMPLETED, ERROR
+from twuws.values import FileValue
 
 #: A child; one that forked twice; and one without our marks that cannot be asked to end.
 ORPHANS = (

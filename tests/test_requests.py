@@ -30,6 +30,7 @@ from twuws.jobstable import ListFilters
 from twuws.phases import Phase
 from twuws.submission import Upload
 from twuws.uwschanging import UNSET
+from twuws.web import controls as c
 from twuws.web import requests as r
 from twuws.web.multipart import MAXIMUM_NAME, MAXIMUM_TEXT, ByName
 from twuws.workdir import WorkDirs
@@ -336,7 +337,7 @@ def test_controls_are_taken():
             "ra": ["1"],
         }
     )
-    assert r.takeControls(args) == r.Controls(
+    assert c.takeControls(args) == c.Controls(
         phase="RUN",
         action="DELETE",
         runId=" my run 😀",
@@ -347,11 +348,11 @@ def test_controls_are_taken():
 
 
 def test_no_controls():
-    found = r.takeControls(r.Arguments({"ra": ["1"]}))
-    assert found == r.Controls()
+    found = c.takeControls(r.Arguments({"ra": ["1"]}))
+    assert found == c.Controls()
     assert found.destruction is UNSET
-    assert r.takeControls(r.Arguments({"destruction": [""]})).destruction is None
-    assert r.takeControls(r.Arguments({"RUNID": ["x" * 64]})).runId == "x" * 64
+    assert c.takeControls(r.Arguments({"destruction": [""]})).destruction is None
+    assert c.takeControls(r.Arguments({"RUNID": ["x" * 64]})).runId == "x" * 64
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,7 @@ def test_no_controls():
 )
 def test_controls_that_are_none(name, values):
     with pytest.raises(BadRequest, match=name) as caught:
-        r.takeControls(r.Arguments({name.lower(): values}))
+        c.takeControls(r.Arguments({name.lower(): values}))
     assert len(str(caught.value)) < 400
 
 
@@ -388,34 +389,34 @@ def test_controls_that_are_none(name, values):
     [
         ({}, None),
         ({"PHASE": ["QUEUED"]}, None),
-        ({"wait": ["0"]}, r.Wait(seconds=0)),
-        ({"WAIT": ["-1"]}, r.Wait(seconds=-1)),
-        ({"WAIT": [" 10"]}, r.Wait(seconds=10)),
-        ({"WAIT": ["30", "-1", "7"]}, r.Wait(seconds=7)),
-        ({"WAIT": ["9" * 40]}, r.Wait(seconds=2**31 - 1)),
+        ({"wait": ["0"]}, c.Wait(seconds=0)),
+        ({"WAIT": ["-1"]}, c.Wait(seconds=-1)),
+        ({"WAIT": [" 10"]}, c.Wait(seconds=10)),
+        ({"WAIT": ["30", "-1", "7"]}, c.Wait(seconds=7)),
+        ({"WAIT": ["9" * 40]}, c.Wait(seconds=2**31 - 1)),
         (
             {"WAIT": ["-1"], "Phase": ["queued", "EXECUTING"]},
-            r.Wait(seconds=-1, phases=frozenset({Phase.QUEUED, Phase.EXECUTING})),
+            c.Wait(seconds=-1, phases=frozenset({Phase.QUEUED, Phase.EXECUTING})),
         ),
     ],
 )
 def test_wait(args, expected):
-    assert r.readWait(r.Arguments(args)) == expected
+    assert c.readWait(r.Arguments(args)) == expected
 
 
 @pytest.mark.parametrize("value", ["", "-2", "1.5", "nan", "text", "1e3", "9" * 5000, "٣", "1_0"])
 def test_wait_that_is_none(value):
     for values in ([value], ["5", value]):
         with pytest.raises(BadRequest, match="WAIT"):
-            r.readWait(r.Arguments({"WAIT": values}))
+            c.readWait(r.Arguments({"WAIT": values}))
 
 
 @pytest.mark.parametrize("phase", ["", "pendinggg", "1345"])
 def test_unknown_phases(phase):
     with pytest.raises(BadRequest, match=r"PHASE.*PENDING"):
-        r.readWait(r.Arguments({"WAIT": ["1"], "PHASE": ["QUEUED", phase]}))
+        c.readWait(r.Arguments({"WAIT": ["1"], "PHASE": ["QUEUED", phase]}))
     with pytest.raises(BadRequest, match=r"PHASE.*PENDING"):
-        r.readListFilters(r.Arguments({"PHASE": [phase]}))
+        c.readListFilters(r.Arguments({"PHASE": [phase]}))
 
 
 # Filters
@@ -438,7 +439,7 @@ def test_unknown_phases(phase):
     ],
 )
 def test_filters(args, expected):
-    assert r.readListFilters(r.Arguments(args)) == expected
+    assert c.readListFilters(r.Arguments(args)) == expected
 
 
 @pytest.mark.parametrize(
@@ -450,7 +451,7 @@ def test_filters(args, expected):
 )
 def test_filters_that_are_none(name, value):
     with pytest.raises(BadRequest, match=name):
-        r.readListFilters(r.Arguments({name: [value]}))
+        c.readListFilters(r.Arguments({name: [value]}))
 
 
 # Accept
@@ -461,9 +462,9 @@ OLD_JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
 
 
 def test_browsers_want_html():
-    assert r.wantsHTML(FIREFOX)
+    assert c.wantsHTML(FIREFOX)
     for accept in (None, "", "*/*", "text/html", JAVA, OLD_JAVA, "text/html;q=0," + FIREFOX[10:]):
-        assert not r.wantsHTML(accept)
+        assert not c.wantsHTML(accept)
 
 
 @pytest.mark.parametrize(
@@ -491,19 +492,19 @@ def test_browsers_want_html():
     ],
 )
 def test_acceptable(accept, expected):
-    assert r.acceptable(accept, ["text/xml", "application/json"]) == expected
+    assert c.acceptable(accept, ["text/xml", "application/json"]) == expected
 
 
 def test_a_long_accept_takes_no_long_time():
     started = perf_counter()
     for hostile in ("a/b;c=" + " " * 16_000, "a/b" + ";a=" * 5_000, 'a/b;c="' + "\\" * 15_999):
-        assert r.acceptable(hostile + '"', ["text/xml"]) == "text/xml"
+        assert c.acceptable(hostile + '"', ["text/xml"]) == "text/xml"
     assert perf_counter() - started < 1
 
 
 @given(st.text(max_size=40), st.lists(st.sampled_from(["a/b", "c/d"]), max_size=2))
 def test_accept_never_fails(accept, offered):
-    assert r.acceptable(accept, offered) in [*offered, None]
+    assert c.acceptable(accept, offered) in [*offered, None]
 
 
 # References

@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from twuws.examples.tables import (
-    Column,
-    Row,
-    Table,
-    TableError,
-    findPositions,
-    readTable,
-    writeCSV,
-    writeVOTable,
-)
+from twuws.examples.cells import Column, Row, Table, TableError
+from twuws.examples.tables import findPositions, readTable, writeCSV
+from twuws.examples.votable import writeVOTable
 
 Read = Callable[[bytes | str], Table]
 

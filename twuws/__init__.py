@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twuws.chores import JobServices
     from twuws import parameters
+    from twuws.chores import JobServices
     from twuws.database import Database
     from twuws.jobs import UWSJob
     from twuws.policy import Policy

@@ -16,11 +16,16 @@ from twisted.python.failure import Failure
 from twuws import schema
 from twuws.database import Row, shield
 from twuws.dispatcher import Dispatcher
-from twuws.errors import DatabaseUnavailable, SchemaMismatch, StaleAttempt, UWSError
-from twuws.jobs import JobRecord, Outcome
+from twuws.errors import (
+    DatabaseUnavailable,
+    JobNotFound,
+    SchemaMismatch,
+    StaleAttempt,
+    UWSError,
+)
+from twuws.jobs import JobError
 from twuws.jobstable import JobsTable
 from twuws.node import Node
-from twuws.phases import QUEUED
 from twuws.uws import UWS
 
 log = Logger()
@@ -130,37 +135,47 @@ class Rescuer(Chore):
         self._dispatcher = dispatcher
         self._node = dispatcher.node
         self._services = dispatcher.services
+        # What was found, taken over where it is on this host, and not yet settled.
+        self._lost: dict[tuple[str, int], Row] = {}
 
     async def runOnce(self) -> None:
         await self._node.lookForGoneNodes()
         for row in await self._node.lostWork():
+            # What is on another host can be neither watched nor ended from here.
+            if row["host"] != self._node.host or await self._node.takeOver(row):
+                self._lost[row["job_id"], row["attempt"]] = row
+        for key, row in list(self._lost.items()):
             try:
-                if await self._node.takeOver(row):
-                    await self._rescue(row)
-            except StaleAttempt:  # it was ended meanwhile
+                await self._rescue(row)
+            except (StaleAttempt, JobNotFound):  # it was ended or destroyed meanwhile
+                pass
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.failure("{jobId} is still to be rescued", jobId=row["job_id"])
                 continue
+            del self._lost[key]
         if self._node.goneNodes:
             self._dispatcher.look()  # they may have left something to be stopped
-            await self._node.forgetNodes()
+        await self._node.forgetNodes()
 
     async def _rescue(self, row: Row) -> None:
         uws = self._services[row["service"]]
         record = (await uws.getJob(row["job_id"])).record
+        if record.attempt != row["attempt"]:
+            raise StaleAttempt
         here = row["host"] == self._node.host
-        if here and await self._dispatcher.adopt(record, row["ref"]):
+        if await self._dispatcher.adopt(record, row["ref"], here):
             log.info("{jobId}: found again", jobId=record.jobId)
             return
-        await self._settle(uws, record, row)
-
-    async def _settle(self, uws: UWS, record: JobRecord, row: Row) -> None:
-        """What cannot be found again runs once more if it may, and is ERROR if it may not."""
         log.warn("{jobId}: its work is lost", jobId=record.jobId)
-        if uws.jobClass.restartable:
-            await uws.changeToPhase(record.jobId, QUEUED)
-            return
-        why = f"The job's work was lost, because the process that ran it on {row['host']} ended."
-        outcome = Outcome.failed(why + " Run it again as a new job.", type="transient")
-        await uws.recordOutcome(record.jobId, record.attempt, outcome, record.results, {})
+        host = row["host"].partition("/")[0]
+        why = (
+            f"The job's work was lost, because the process that ran it on {host} ended."
+            " Run it again as a new job."
+        )
+        error = JobError(message=why, type="transient")
+        await uws.recordLoss(record.jobId, record.attempt, error, ended=here)
 
 
 class JobServices(MultiService):

@@ -162,8 +162,8 @@ async def connect(dsn: str, reactor: Any, timeout: float = 10) -> _Connection:
 
 def _reason(error: BaseException) -> str:
     """One line for people; a libpq message may be several."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"The database cannot be reached: {text}"
+    text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return f"The database cannot be reached: {text.rstrip('.')}."
 
 
 class Transaction:

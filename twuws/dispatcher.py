@@ -5,12 +5,14 @@ The Dispatcher: takes jobs off the queue while there is room, and sees their wor
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -35,6 +37,7 @@ class _Run:
     @ivar running: C{None} while it is being started.
     @ivar waiting: what is waited for while nothing needs to be recorded.
     @ivar over: fires when nothing more will be done for it here.
+    @ivar stuck: it was asked to stop, and does not.
     """
 
     record: JobRecord
@@ -42,6 +45,7 @@ class _Run:
     running: Running | None = None
     waiting: Deferred[Outcome] | None = None
     over: Deferred[None] | None = None
+    stuck: bool = False
 
 
 class Dispatcher(Service):
@@ -98,14 +102,22 @@ class Dispatcher(Service):
             self._loop.stop()
         if self._looking is not None:
             await shield(self._looking)
-        for run in list(self._runs.values()):
-            if run.running is not None and run.backend.name == "reactor":
-                await run.backend.stop(run.running.ref, self._uws(run).limits.grace)
-            elif run.waiting is not None:
-                run.waiting.cancel()
-        for over in [run.over for run in self._runs.values()] + list(self._ending.values()):
+        await gatherResults([Deferred.fromCoroutine(self._leave(r)) for r in self._runs.values()])
+        ending = [run.over for run in self._runs.values() if not run.stuck]
+        for over in [*ending, *self._ending.values()]:
             if over is not None:
                 await shield(over)
+
+    async def _leave(self, run: _Run) -> None:
+        """Let go of work that is under way, if it is; work in this process ends."""
+        waiting = run.waiting
+        if waiting is None or run.running is None:
+            return
+        if run.backend.name == "reactor":
+            await run.backend.stop(run.running.ref, self._uws(run).limits.grace)
+            run.stuck = not waiting.called
+        else:
+            waiting.cancel()
 
     @property
     def busy(self) -> int:
@@ -125,7 +137,15 @@ class Dispatcher(Service):
         if self._looking is not None:
             self._again = True
             return
-        self._looking = Deferred.fromCoroutine(self._look())
+        # Set before looking begins, for that can end at once, without a database.
+        looking: Deferred[None] = Deferred()
+        self._looking = looking
+
+        def looked(_: object) -> None:
+            self._looking = None
+            looking.callback(None)
+
+        Deferred.fromCoroutine(self._look()).addBoth(looked)
 
     async def _look(self) -> None:
         self._again = True
@@ -137,7 +157,6 @@ class Dispatcher(Service):
                 log.warn("no jobs are taken: {e}", e=e)
             except Exception:
                 log.failure("looking for jobs")
-        self._looking = None
 
     async def runOnce(self) -> None:
         """End what is to be ended, and start what there is room for."""
@@ -171,10 +190,16 @@ class Dispatcher(Service):
             environment=dict(uws.environment),
         )
 
-    def _begin(self, run: _Run, found: Running | None = None) -> None:
+    def _reporter(self, record: JobRecord) -> Reporter:
+        return Reporter(self.services[record.service], record, lambda: bool(self.running))
+
+    def _begin(
+        self, run: _Run, reporter: Reporter | None = None, found: Running | None = None
+    ) -> None:
         key = run.record.jobId, run.record.attempt
         self._runs[key] = run
-        run.over = Deferred.fromCoroutine(self._seeThrough(run, found))
+        reporter = reporter or self._reporter(run.record)
+        run.over = Deferred.fromCoroutine(self._seeThrough(run, reporter, found))
 
         def forget(_: object) -> None:
             del self._runs[key]
@@ -185,8 +210,7 @@ class Dispatcher(Service):
         )
         run.over.addBoth(forget)
 
-    async def _seeThrough(self, run: _Run, found: Running | None) -> None:
-        reporter = Reporter(self._uws(run), run.record)
+    async def _seeThrough(self, run: _Run, reporter: Reporter, found: Running | None) -> None:
         try:
             outcome = await self._outcome(run, reporter, found)
         except (StaleAttempt, CancelledError):  # ended by others, or left to others
@@ -195,6 +219,9 @@ class Dispatcher(Service):
             await reporter.finish(outcome)
         except (StaleAttempt, JobNotFound):
             log.info("{jobId} was ended meanwhile", jobId=run.record.jobId)
+        except DatabaseUnavailable:  # and this node stops: the next one is to find it
+            uws = self._uws(run)
+            await uws.inThread(uws.workDirs.forJob(run.record.jobId).writeOutcome, outcome)
 
     async def _outcome(self, run: _Run, reporter: Reporter, found: Running | None) -> Outcome:
         if found is not None:
@@ -214,35 +241,46 @@ class Dispatcher(Service):
                 log.failure("{jobId} could not be started", jobId=run.record.jobId)
                 return Outcome.failed(f"The job could not be started: {e}")
         assert run.running is not None
-        run.waiting = run.running.ended
+        run.waiting = waiting = run.running.ended
+        if not self.running:  # stopped while this was being started, or found
+            Deferred.fromCoroutine(self._leave(run))
         try:
-            return await run.waiting
+            return await waiting
         finally:
             run.waiting = None
 
-    async def adopt(self, record: JobRecord, ref: dict[str, Any] | None) -> bool:
+    async def adopt(self, record: JobRecord, ref: dict[str, Any] | None, here: bool) -> bool:
         """
         Watch work that an earlier process started; false if there is nothing left of it.
 
         Work that has ended meanwhile is recorded as it ended.
+
+        @param ref: C{None} if the work has never begun.
+        @param here: whether the work was on this host.
         """
-        uws = self.services[record.service]
-        reporter = Reporter(uws, record)
-        backend = self._backendOf(record)
+        if ref is None:
+            return False
+        backend, reporter = self._backendOf(record), self._reporter(record)
         work = self._workOf(record, reporter)
-        outcome = await uws.inThread(work.directory.readOutcome)
-        if outcome is not None:
-            await reporter.finish(outcome)
-            return True
-        found = ref and await backend.find(work, ref)
-        if not found:
-            # it may have ended just now
-            outcome = await uws.inThread(work.directory.readOutcome)
-            if outcome is not None:
-                await reporter.finish(outcome)
-            return outcome is not None
-        self._begin(_Run(record=record, backend=backend), found)
+        outcome = await self._outcomeLeft(work)
+        if outcome is None and here:
+            found = await backend.find(work, ref)
+            if found is not None:
+                self._begin(_Run(record=record, backend=backend), reporter, found)
+                return True
+            await self._stopWork(ref, work.limits.grace)  # what has outlived its runner
+            outcome = await self._outcomeLeft(work)  # it may have ended just now
+        if outcome is None:
+            return False
+        await reporter.finish(outcome)
         return True
+
+    async def _outcomeLeft(self, work: Work) -> Outcome | None:
+        """What the work said of its end, if it did."""
+        try:
+            return await self.services[work.job.record.service].inThread(work.directory.readOutcome)
+        except (OSError, ValueError, TypeError, KeyError) as e:  # the work may write there
+            return Outcome.failed(f"The outcome cannot be read: {e}")
 
     # Work that is to be ended
 
@@ -254,7 +292,12 @@ class Dispatcher(Service):
         ending.addErrback(
             lambda f: log.failure("{jobId} was not stopped; trying again", f, jobId=key[0])
         )
-        ending.addBoth(lambda _: self._ending.pop(key) and None)
+
+
+        def forget(_: object) -> None:
+            del self._ending[key]
+
+        ending.addBoth(forget)
 
     async def _stop(self, row: dict[str, Any]) -> None:
         """End one piece of work, whoever started it, and then note that it has ended."""
@@ -263,10 +306,15 @@ class Dispatcher(Service):
         run = self._runs.get((jobId, attempt))
         if run is not None and run.running is not None:
             ref = run.running.ref
-        if ref is not None and ref.get("backend") in self.backends:
-            await self.backends[ref["backend"]].stop(ref, uws.limits.grace)
+        await self._stopWork(ref, uws.limits.grace)
         if run is not None and run.over is not None:  # also while it is being started
             await shield(run.over)
-        await self.node.stopped(jobId, attempt)
-        if row["remove_directory"]:
+        if await self.node.stopped(jobId, attempt):
             uws.removeDirectory(jobId)
+
+    async def _stopWork(self, ref: dict[str, Any] | None, grace: float) -> None:
+        if ref is None or ref.get("backend") not in self.backends:
+            return
+        if ref.get("startTime", math.inf) < psutil.boot_time():
+            return  # the host has been restarted since: its numbers are others' now
+        await self.backends[ref["backend"]].stop(ref, grace)

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import IO, Any, ClassVar
 
 from twuws.errors import Forbidden, NotPending, ParameterError
-from twuws.parameters import FileValue, Parameter, Value, valuesFromJSON, valuesToJSON
+from twuws.parameters import Parameter
 from twuws.phases import ERROR, PENDING, Phase
 from twuws.times import formatInstant, parseInstant
+from twuws.values import FileValue, Value, valuesFromJSON, valuesToJSON
 
 #: Names that UWS and DALI give a meaning of their own; no job parameter may have them.
 CONTROL_NAMES = frozenset(
@@ -88,8 +89,8 @@ class JobRecord:
             for name, value in vars(self).items()
         }
         plain["parameters"] = valuesToJSON(self.parameters)
-        plain["results"] = [vars(result) for result in self.results]
-        plain["error"] = self.error and vars(self.error)
+        plain["results"] = [dict(vars(result)) for result in self.results]
+        plain["error"] = self.error and dict(vars(self.error))
         plain["jobInfo"] = dict(self.jobInfo)
         return plain
 
@@ -175,15 +176,16 @@ class UWSJob:
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
-        found = dict(cls.declarations)
-        found.update((k, v) for k, v in vars(cls).items() if isinstance(v, Parameter))
+        found: dict[str, Parameter[Any]] = {}
+        for base in reversed(cls.__mro__):
+            found.update((k, v) for k, v in vars(base).items() if isinstance(v, Parameter))
         byLowerCase = [name.lower() for name in found]
         for name in found:
             if name.lower() in CONTROL_NAMES:
                 raise TypeError(f"{cls.__name__}.{name}: UWS gives this name another meaning")
             if byLowerCase.count(name.lower()) > 1:
                 raise TypeError(f"{cls.__name__}.{name}: names differ in more than case")
-            if hasattr(UWSJob, name):
+            if hasattr(UWSJob, name) or name in ("record", "isChangeable", "workPlace"):
                 raise TypeError(f"{cls.__name__}.{name}: this name is one of UWSJob itself")
         cls.declarations = MappingProxyType(found)
         if "title" not in vars(cls):

@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred
 
 from twuws.database import Database, Row, Transaction, asJSON
 from twuws.jobs import JobError, JobRecord, JobRef, Result
-from twuws.parameters import valuesFromJSON, valuesToJSON
 from twuws.phases import Phase
 from twuws.statements import STATEMENTS
+from twuws.values import valuesFromJSON, valuesToJSON
 
 #: The columns that are called something else than the property, or hold JSON.
 _COLUMNS = {
@@ -165,7 +165,7 @@ class JobsTable:
 
     async def create(self, job: JobRecord, lifetime: int, longestLifetime: int) -> bool:
         """
-        Store a new job, or find that it is stored already; false if its destruction would be in the past.
+        Store a new job, or find it stored; false if its destruction would be in the past.
 
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.

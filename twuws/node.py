@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -17,6 +19,13 @@ from twuws.database import Row, asJSON
 from twuws.errors import StaleAttempt
 from twuws.jobs import JobRecord
 from twuws.jobstable import JobsTable
+
+#: The PID namespace that is no container's, by its number in Linux.
+_FIRST_NAMESPACE = 0xEFFFFFFC
+
+#: How far two processes may be apart on when a third one started, s: that is counted from
+#: the host's boot, which moves when the clock is set.
+_TOLERANCE = 2.0
 
 
 class Node:
@@ -36,7 +45,8 @@ class Node:
         self.services = list(services)
         self.slots = slots
         self.name = secrets.token_hex(8)
-        self.host = socket.gethostname()
+        self.host = _hostName()
+        self._leaseEnds = 0.0
         self.pid = os.getpid()
         self.started = psutil.Process(self.pid).create_time()
         self.goneNodes: list[str] = []
@@ -55,6 +65,7 @@ class Node:
         # twistd may have daemonised, and so have forked, since this was made.
         self.pid = os.getpid()
         self.started = psutil.Process(self.pid).create_time()
+        began = time.monotonic()
         args = self._args(
             pid=self.pid,
             started=self.started,
@@ -63,13 +74,18 @@ class Node:
             lease=self.lease,
         )
         await self.table.run("beat", args)
+        self._leaseEnds = began + self.lease
 
     async def leave(self) -> None:
         """Say for how long the work that is left behind may go on."""
-        await self.table.run("leave", self._args(lease=self.workMayGoOn))
+        # With the first process of a container all others end, too.
+        lease = 0 if self.pid == 1 else self.workMayGoOn
+        await self.table.run("leave", self._args(lease=lease))
 
     async def claim(self) -> JobRecord | None:
         """Take the next job off the queue: it is EXECUTING then, with a new attempt."""
+        if time.monotonic() > self._leaseEnds:  # else others would take it for lost
+            await self.beat()
         return await self.table.one("claim", self._args())
 
     async def remember(self, record: JobRecord, ref: dict[str, Any]) -> None:
@@ -86,9 +102,10 @@ class Node:
         """Work that this node is to end."""
         return await self.table.run("stopsForNode", self._args())
 
-    async def stopped(self, jobId: str, attempt: int) -> None:
-        """Note that work has been ended."""
-        await self.table.run("stopped", {"jobId": jobId, "attempt": attempt})
+    async def stopped(self, jobId: str, attempt: int) -> bool:
+        """Note that work has been ended; true if its directory is to be removed."""
+        rows = await self.table.run("stopped", {"jobId": jobId, "attempt": attempt})
+        return any(row["remove_directory"] for row in rows)
 
     async def lookForGoneNodes(self) -> None:
         """
@@ -113,9 +130,26 @@ class Node:
         await self.table.run("forgetNodes", self._args())
 
 
+def _hostName() -> str:
+    """
+    What a process id belongs to: the host's name, in a container together with the host's
+    boot and the container's PID namespace, for containers may well be called the same.
+    """
+    name = socket.gethostname()
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")[:8]
+    except OSError:  # not Linux
+        return name
+    return name if namespace == _FIRST_NAMESPACE else f"{name}/{boot}-{namespace}"
+
+
 def _isAlive(row: Row) -> bool:
     """Whether the process that a row names is still there: by its start too, for pids recur."""
     try:
-        return bool(abs(psutil.Process(row["pid"]).create_time() - row["started"]) < 0.1)
+        process = psutil.Process(row["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(abs(process.create_time() - row["started"]) < _TOLERANCE)
     except psutil.NoSuchProcess:
         return False

@@ -68,6 +68,8 @@ class PhaseWatcher(Service):
             self._waiting.pop(jobId, None)
 
     def _notified(self, payload: str) -> None:
+        if payload.count(" ") < 2:  # anybody can notify
+            return
         jobId, phase, service = payload.split(" ", 2)
         self._wake(jobId)
         for observer in self.observers:

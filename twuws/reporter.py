@@ -4,6 +4,7 @@ What work tells, on its way from the job's directory to the job's row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,14 +27,19 @@ class Reporter:
 
     Events that come while others are being recorded are recorded together, so that work
     that tells much does not write much.
+
+    @param keepTrying: whether to wait for the database while it is away.
     """
 
     #: How long to wait between tries while the database is away, s.
     retryDelay = 1.0
 
-    def __init__(self, uws: UWS, record: JobRecord) -> None:
+    def __init__(
+        self, uws: UWS, record: JobRecord, keepTrying: Callable[[], bool] = lambda: True
+    ) -> None:
         self._uws = uws
         self._record = record
+        self._keepTrying = keepTrying
         self._directory = uws.workDirs.forJob(record.jobId)
         self._offset = 0
         self._results: dict[str, Result] = {}
@@ -72,7 +78,8 @@ class Reporter:
         """
         Record the last events and the outcome, however long the database is away.
 
-        An attempt that is no longer the job's changes nothing.
+        @raise StaleAttempt: if this attempt is no longer the job's; nothing is changed.
+        @raise DatabaseUnavailable: if it is not to be tried any longer.
         """
         reactor = self._uws.database.reactor
         if self._reading is not None:
@@ -89,6 +96,8 @@ class Reporter:
                 )
                 return
             except DatabaseUnavailable as e:
+                if not self._keepTrying():
+                    raise
                 log.warn("{jobId} has ended; still to be recorded: {e}",
                          jobId=self._record.jobId, e=e)  # fmt: skip
                 await deferLater(reactor, self.retryDelay)
@@ -98,14 +107,15 @@ class Reporter:
         reactor = self._uws.database.reactor
         found = False
         while True:
+            before = self._offset
             events, self._offset = await deferToThreadPool(
-                reactor, reactor.getThreadPool(), self._directory.readEvents, self._offset
+                reactor, reactor.getThreadPool(), self._directory.readEvents, before
             )
             for event in events:
                 self._take(event)
-            if not events:
+            found = found or bool(events)
+            if self._offset == before:
                 return found
-            found = True
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "result":

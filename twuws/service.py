@@ -22,7 +22,7 @@ from twuws import schema
 from twuws.composition import embeddedPostgres, makeDataDir, makeServices
 from twuws.config import OPTIONS, Config, load
 from twuws.database import Database, shield
-from twuws.errors import ConfigError, UWSError
+from twuws.errors import ConfigError, DatabaseUnavailable, UWSError
 
 log = Logger()
 
@@ -87,7 +87,10 @@ class WorkerService(Service):
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
         self._begin(database)
-        await schema.prepare(database)
+        try:
+            await schema.prepare(database)
+        except DatabaseUnavailable as e:
+            raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
         services = makeServices(config, database)
         self._begin(JobServices(services, config.slots))
         await self._listen(services)

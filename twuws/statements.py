@@ -136,7 +136,7 @@ STATEMENTS: dict[str, str] = {
         RETURNING job_id""",
     "overdueJobs": """
         SELECT job_id, service FROM queue
-        WHERE service = ANY(%(services)s) AND deadline < clock_timestamp()
+        WHERE service = ANY(%(services)s) AND deadline < now()
         ORDER BY deadline LIMIT 100""",
     # What a node is to end: its own, and what was left on its host by nodes that are gone.
     "stopsForNode": """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twuws.parameters import FileValue, Value
+from twuws.values import FileValue, Value
 from twuws.workdir import WorkDir
 
 

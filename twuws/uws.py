@@ -26,7 +26,16 @@ from twuws.errors import (
 )
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
-from twuws.phases import ABORTED, ERROR, EXECUTING, IN_QUEUE, QUEUED, Phase, checkMove
+from twuws.phases import (
+    ABORTED,
+    ERROR,
+    EXECUTING,
+    IN_QUEUE,
+    QUEUED,
+    SUSPENDED,
+    Phase,
+    checkMove,
+)
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import Policy
 from twuws.submission import FilesToAdopt
@@ -306,6 +315,9 @@ class UWS(ChangeableJobs):
         async with self._locked(jobId) as (t, record, _):
             if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
                 raise StaleAttempt
+            if record.phase is SUSPENDED:  # it has gone on all the same
+                await self._move(t, record, EXECUTING)
+                record = replace(record, phase=EXECUTING)
             told = replace(record, results=tuple(results), jobInfo={**record.jobInfo, **jobInfo})
             await self.table.change(record, told, t)
             await self._move(t, record, outcome.phase, outcome.error, ended=True)

@@ -24,7 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 
 from twuws.jobs import UWSJob
-from twuws.parameters import File, FileValue, Value
+from twuws.parameters import File
+from twuws.values import FileValue, Value
 
 #: Arguments and groups of arguments.
 Command = tuple[str | tuple[str, ...], ...]

@@ -20,9 +20,9 @@ from urllib.parse import quote
 from lxml import etree
 
 from twuws.jobs import JobError, JobRef, Result, UWSJob
-from twuws.parameters import Value
 from twuws.phases import ABORTED, ARCHIVED, ERROR
 from twuws.times import formatInstant
+from twuws.values import Value
 
 #: What these documents are, for C{Content-Type}.
 MEDIA_TYPE = "text/xml; charset=utf-8"

@@ -21,16 +21,9 @@ from math import atan2, cos, degrees, hypot, isfinite, radians, sin
 from twuws import UWSJob
 from twuws import parameters as p
 from twuws.errors import JobFailure
-from twuws.examples.tables import (
-    Column,
-    Row,
-    Table,
-    TableError,
-    findPositions,
-    readTable,
-    writeCSV,
-    writeVOTable,
-)
+from twuws.examples.cells import Column, Row, Table, TableError
+from twuws.examples.tables import findPositions, readTable, writeCSV
+from twuws.examples.votable import writeVOTable
 
 #: Right ascension and declination, in degrees.
 Position = tuple[float, float]

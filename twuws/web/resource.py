@@ -22,15 +22,8 @@ from twuws.parameters import File
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers
-from twuws.web.requests import (
-    Controls,
-    discard,
-    readArguments,
-    readListFilters,
-    readWait,
-    referenced,
-    takeControls,
-)
+from twuws.web.controls import Controls, readListFilters, readWait, takeControls
+from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.uwsactions import Asked, JobActions, choose
 
 log = Logger()

@@ -22,12 +22,12 @@ from typing import Any
 from twuws.documents import parametersDocument, resultsDocument
 from twuws.errors import BadRequest, NotAllowed, NotFound, UnsupportedMediaType
 from twuws.jobs import UWSJob
-from twuws.parameters import FileValue
 from twuws.times import formatInstant
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
+from twuws.values import FileValue
 from twuws.web import answers
-from twuws.web.requests import Controls
+from twuws.web.controls import Controls
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 

@@ -1,0 +1,192 @@
+"""
+What a request tells UWS itself: control parameters, WAIT, the filters of the job list, Accept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+from twuws.errors import BadRequest
+from twuws.jobstable import ListFilters
+from twuws.phases import Phase
+from twuws.times import LONGEST_DURATION, parseDuration, parseInstant
+from twuws.uwschanging import UNSET, Unset
+from twuws.web.multipart import ByName, shown
+
+T = TypeVar("T")
+
+#: How long a RUNID can be, in characters (DALI, 4.3.6).
+LONGEST_RUNID = 64
+
+_XML_TEXT = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+_WHOLE = re.compile(r"[+-]?\d{1,100}", re.ASCII)
+_MEDIA_RANGE = re.compile(
+    r"\s*(?P<type>\*|[\w!#$&^.+*-]+/[\w!#$&^.+*-]+)"
+    r"(?P<parameters>(?:\s*;\s*[\w-]+\s*=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s\",;]*))*)\s*(?:,|$)",
+    re.ASCII,
+)
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"")
+_QUALITY = re.compile(r";\s*q\s*=\s*(?:(0?\.\d+|[01]\.?0*)\s*(?:;|$))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """
+    What a request tells UWS itself; C{None} for what it does not mention.
+
+    @ivar destruction: C{None} asks for what the service gives by default (A-44);
+        L{UNSET} says nothing.
+    """
+
+    phase: str | None = None
+    action: str | None = None
+    runId: str | None = None
+    executionDuration: int | None = None
+    destruction: datetime | Unset | None = UNSET
+
+
+def takeControls(args: ByName[str]) -> Controls:
+    """
+    Take the control parameters (UWS 1.1, 2.1.11) out of the arguments.
+
+    PHASE and ACTION come in upper case, whatever they are.
+
+    @raise BadRequest: for a value that is none, and for several different ones.
+    """
+    found: dict[str, list[Any]] = {
+        "phase": _taken(args, "PHASE", str.upper),
+        "action": _taken(args, "ACTION", str.upper),
+        "runId": _taken(args, "RUNID", _runId),
+        "executionDuration": _taken(args, "EXECUTIONDURATION", parseDuration),
+        "destruction": _taken(args, "DESTRUCTION", lambda v: parseInstant(v) if v else None),
+    }
+    return Controls(**{name: several[0] for name, several in found.items() if several})
+
+
+def _taken(args: ByName[str], name: str, parse: Callable[[str], T]) -> list[T]:
+    """The one value of a control parameter, or none."""
+    values = [_parsed(name, value, parse) for value in args.pop(name, [])]
+    if any(value != values[0] for value in values):
+        raise BadRequest(f"{name}: it is given {len(values)} times, with different values")
+    return values[:1]
+
+
+def _parsed(name: str, value: str, parse: Callable[[str], T]) -> T:
+    if len(value) > 200:
+        raise BadRequest(f"{name}: {shown(value)} is too long")
+    try:
+        return parse(value if name == "RUNID" else value.strip())
+    except ValueError as e:
+        raise BadRequest(f"{name}: {e}") from None
+
+
+def _runId(text: str) -> str:
+    if len(text) > LONGEST_RUNID or not _XML_TEXT.fullmatch(text):
+        raise ValueError(
+            f"{shown(text)} is not {LONGEST_RUNID} characters at most that XML can have"
+        )
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """
+    A request to block (UWS 1.1, 2.2.1.2).
+
+    @ivar seconds: -1 for as long as the service lets anybody wait.
+    @ivar phases: only while the job is in one of these; C{None} for any.
+    """
+
+    seconds: int
+    phases: frozenset[Phase] | None = None
+
+
+def readWait(args: ByName[str]) -> Wait | None:
+    """
+    What WAIT, and PHASE beside it, say (A-92); C{None} if there is no WAIT.
+    """
+    if "WAIT" not in args:
+        return None
+    several = [_parsed("WAIT", value, _whole) for value in args["WAIT"]]
+    if min(several) < -1:
+        raise BadRequest("WAIT: it is a number of seconds, or -1 for as long as possible")
+    phases = _phases(args)
+    limited = [seconds for seconds in several if seconds >= 0]
+    return Wait(seconds=min(limited, default=-1), phases=frozenset(phases) if phases else None)
+
+
+def _whole(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not a whole number")
+    return min(int(text), LONGEST_DURATION)
+
+
+def _phases(args: ByName[str]) -> tuple[Phase, ...]:
+    """The phases that are asked for, each once, in their order."""
+    values = [value.strip().upper() for value in args.get("PHASE", [])]
+    for value in values:
+        if value not in Phase.__members__:
+            raise BadRequest(f"PHASE: {shown(value)} is not one of {', '.join(Phase)}")
+    return tuple(Phase(value) for value in dict.fromkeys(values))
+
+
+def readListFilters(args: ByName[str]) -> ListFilters:
+    """
+    What PHASE, AFTER and LAST say (A-53 to A-57); the latest AFTER, the smallest LAST.
+    """
+    last = [_parsed("LAST", value, _whole) for value in args.get("LAST", [])]
+    if min(last, default=1) < 1:
+        raise BadRequest("LAST: it is a number of jobs, 1 or more")
+    after = [_parsed("AFTER", value, parseInstant) for value in args.get("AFTER", [])]
+    return ListFilters(
+        phases=_phases(args), after=max(after, default=None), last=min(last, default=None)
+    )
+
+
+def wantsHTML(accept: str | None) -> bool:
+    """
+    Whether an Accept is a browser's.  Java, too, names C{text/html}, so that is not enough.
+    """
+    ranges = _ranges(accept)
+    return all(ranges.get(name, 0.0) > 0 for name in ("text/html", "application/xhtml+xml"))
+
+
+def acceptable(accept: str | None, offered: list[str]) -> str | None:
+    """
+    The media type to answer with (RFC 9110, 12.5.1), the first of equals; C{None} if none fits.
+
+    Parameters other than C{q} are passed over.  What is no Accept counts as C{*/*}.
+
+    >>> acceptable("text/*;q=0.5, application/json", ["text/xml", "application/json"])
+    'application/json'
+    """
+    ranges = _ranges(accept)
+
+    def quality(mediaType: str) -> float:
+        exact = mediaType.partition(";")[0].strip().lower()
+        general = (exact, exact.partition("/")[0] + "/*", "*/*")
+        return next((ranges[name] for name in general if name in ranges), 0.0)
+
+    best = max(offered, key=quality, default=None)
+    return best if best is not None and quality(best) > 0 else None
+
+
+def _ranges(accept: str | None) -> dict[str, float]:
+    """Media ranges to their quality."""
+    found: dict[str, float] = {}
+    blanksCollapsed = " ".join((accept or "").split())  # so that matching takes linear time
+    rest = ",".join(one for one in blanksCollapsed.split(",") if one.strip())
+    position = 0
+    while position < len(rest):
+        one = _MEDIA_RANGE.match(rest, position)
+        quality = _QUALITY.search(_QUOTED.sub("", one["parameters"])) if one else None
+        if one is None or (quality and quality[1] is None):
+            return {"*/*": 1.0}
+        name = "*/*" if one["type"] == "*" else one["type"].lower()
+        found[name] = max(float(quality[1]) if quality else 1.0, found.get(name, 0.0))
+        position = one.end()
+    return found or {"*/*": 1.0}
