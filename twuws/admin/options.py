@@ -1,0 +1,147 @@
+"""
+The command line of C{twuws}.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import twuws
+from twuws.admin import commands
+from twuws.config import OPTIONS
+from twuws.phases import Phase
+from twuws.times import parseInstant
+
+#: The options that C{twistd uws} has, too, with the same meaning.
+SHARED = ("database", "data-dir")
+
+
+def _phase(text: str) -> Phase:
+    try:
+        return Phase(text.upper())
+    except ValueError:
+        known = ", ".join(Phase)
+        raise argparse.ArgumentTypeError(f"{text!r} is no phase; there are {known}") from None
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return parseInstant(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def makeParser() -> argparse.ArgumentParser:
+    """What reads it; C{command} of what it makes is a function of L{twuws.admin.commands}."""
+    parser = argparse.ArgumentParser(
+        prog="twuws",
+        description="Look at the jobs of a twuws service, and change them. The service may run"
+        " or not; this command works on its database.",
+        epilog="A JOB is an id, or enough of its beginning (6 characters or more)."
+        " Exit status: 0 all was done; 1 something could not be done; 2 wrong options, or no"
+        " database.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(config=None, database=None, data_dir=None, json=False, debug=False)
+    parser.add_argument("--version", action="version", version=f"twuws {twuws.__version__}")
+    _addShared(parser)
+    _addCommands(parser.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    return parser
+
+
+def _addShared(parser: argparse.ArgumentParser) -> None:
+    """The options that may stand before the command and after it."""
+    unset: Any = argparse.SUPPRESS  # lest a default after the command undo what is before it
+    shared = parser.add_argument_group("options of all commands")
+    shared.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        default=unset,
+        help="the TOML file that declares the services, as for twistd uws",
+    )
+    for name, metavar in zip(SHARED, ("URL", "DIR"), strict=True):
+        _, default, text = OPTIONS[name]
+        said = text if default is None else f"{text} [default: {default}]"
+        shared.add_argument(f"--{name}", metavar=metavar, default=unset, help=said)
+    shared.add_argument("--json", action="store_true", default=unset, help="write JSON")
+    shared.add_argument(
+        "--debug", action="store_true", default=unset, help="show the log, and tracebacks"
+    )
+
+
+def _addCommands(parsers: Any) -> None:
+    def add(name: str, command: Callable[..., Any], text: str, example: str) -> Any:
+        parser = parsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"Example: twuws {name} {example}",
+            allow_abbrev=False,
+        )
+        parser.set_defaults(command=command)
+        _addShared(parser)
+        return parser
+
+    one = add(
+        "list",
+        commands.listJobs,
+        "list jobs, newest first",
+        "--service sleep --phase EXECUTING QUEUED --last 20",
+    )
+    _addServices(one)
+    one.add_argument(
+        "--phase", metavar="PHASE", nargs="+", action="extend", type=_phase,
+        help="only jobs in one of these; all but ARCHIVED if not given",
+    )  # fmt: skip
+    one.add_argument("--owner", help="only this owner's jobs; '' for those that have none")
+    one.add_argument("--last", metavar="N", type=_count, help="only so many, the newest")
+    one.add_argument(
+        "--after", metavar="TIME", type=_instant, help="only jobs created later, in UTC"
+    )
+    one = add("show", commands.showJob, "show all of a job", "0c5f5e")
+    one.add_argument("job", metavar="JOB")
+    for name, command, text in (
+        ("run", commands.runJobs, "queue jobs that are PENDING or HELD"),
+        ("abort", commands.abortJobs, "abort jobs, and end their work"),
+        ("destroy", commands.destroyJobs, "destroy jobs, with all that belongs to them"),
+    ):
+        one = add(name, command, text, "0c5f5e 77ab01")
+        one.add_argument("jobs", metavar="JOB", nargs="+")
+    one = add(
+        "cleanup",
+        commands.cleanup,
+        "destroy the jobs whose time is over",
+        "--include-failed --dry-run",
+    )
+    _addServices(one)
+    for name, text in (
+        ("include-failed", "also those in ERROR and ABORTED"),
+        ("include-completed", "also those in COMPLETED"),
+        ("include-forgotten", "also those that have been PENDING for a day"),
+        ("include-all", "also all others"),
+        ("dry-run", "destroy nothing, and list what would be destroyed"),
+    ):
+        one.add_argument(f"--{name}", action="store_true", help=text)
+    add(
+        "upgrade",
+        commands.upgrade,
+        "bring the database to this version of twuws, or prepare a new one; stop its services"
+        " before",
+        "--database postgresql://uws@db.example.org/uws",
+    )
+
+
+def _addServices(parser: Any) -> None:
+    parser.add_argument(
+        "--service", metavar="NAME", nargs="+", action="extend", help="only jobs of these"
+    )
