@@ -117,11 +117,11 @@ def signalAll(processes: Iterable[psutil.Process], number: int) -> None:
             process.send_signal(number)
 
 
-async def end(reactor: Any, ref: Mapping[str, Any], grace: float) -> None:
+async def end(reactor: Any, ref: Mapping[str, Any], grace: float) -> list[int]:
     """
     End all processes of a piece of work: SIGTERM, C{grace} seconds, SIGKILL.
 
-    Returns when none is left; after L{PATIENCE} more it logs which are, and returns.
+    Returns when none is left; after L{PATIENCE} more it logs which are, and returns them.
     """
 
     def inThread(function: Any, *args: Any) -> Deferred[Any]:
@@ -138,6 +138,7 @@ async def end(reactor: Any, ref: Mapping[str, Any], grace: float) -> None:
         if reactor.seconds() > deadline + PATIENCE:
             left = [process.pid for process in family]
             log.error("work {marker} cannot be killed: {left}", marker=ref["marker"], left=left)
-            return
+            return left
         signalAll(family, signal.SIGKILL)
         await deferLater(reactor, INTERVAL, lambda: None)
+    return []

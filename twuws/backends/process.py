@@ -153,7 +153,9 @@ class ProcessBackend:
         """See L{IBackend}; finds the work's processes even if the runner has been killed."""
         if ref["host"] != self.host:
             raise UWSError(f"Work on {ref['host']} cannot be stopped from {self.host}.")
-        await family.end(self.reactor, ref, grace)
+        left = await family.end(self.reactor, ref, grace)
+        if left:
+            raise UWSError(f"Processes {left} of {ref['marker']} cannot be killed.")
 
     def _running(self, ref: dict[str, Any], work: Work, gone: Deferred[Any]) -> Running:
         return Running(ref=ref, ended=ensureDeferred(self._ended(ref, work, gone)))
