@@ -139,8 +139,9 @@ def python(uid: str) -> str | None:
     if not uid:
         return sys.executable
     account = Account(name=uid, uid=int(uid), gid=int(uid))
+    modules = all(account.reaches(Path(each.__path__[0])) for each in (twuws, twisted))
     for each in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
-        if os.path.exists(each) and account.reaches(Path(each)):
+        if modules and os.path.exists(each) and account.reaches(Path(each)):
             return each
     return None
 
@@ -259,8 +260,8 @@ async def test_unreachable_wheel_is_copied(made: Path, place: Path, shelf: Path)
     assert ask(await postgres.start(), "SELECT 1") == 1
     program = Path(postmasterIn(made).exe())
     await postgres.stop()
-    (copy,) = shelf.glob("postgresql-*")
-    assert program.is_relative_to(copy)
+    # There may be another copy: of what these tests run on, if that is out of reach itself.
+    assert [copy for copy in shelf.glob("postgresql-*") if program.is_relative_to(copy)]
     # initdb needs the libraries, which are beside the package.
     initdb = str(program.with_name("initdb"))
     output = await getProcessOutput(initdb, ["--version"])

@@ -163,7 +163,7 @@ def test_limitsOfIntegers(value: int) -> None:
     [
         ("integer", "x", "Parameter integer: 'x' is not a whole number"),
         ("count", "11", "Parameter count: '11' is not a whole number from 1 to 10"),
-        ("ra", "-1", "Parameter ra: '-1' is not a number from 0.0 to 360.0 deg"),
+        ("ra", "-1", "Parameter ra: '-1' is not a number from 0 to 360 deg"),
         ("since", "1999", "Parameter since: '1999' is not an instant such as"
                           " 2015-10-26T09:15:35.123Z of at least 2000-01-01T00:00:00.000Z"),
         ("word", "A", "Parameter word: 'A' is not text that matches [a-z]*"),

@@ -185,7 +185,7 @@ class Transaction:
         self._underWay: Deferred[Any] = defer.succeed(None)
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._database.borrow()
+        self._connection = await self._database.borrow(forTransaction=True)
         self._cursor = self._connection.cursor()
         try:
             await self.execute("BEGIN")
@@ -218,7 +218,7 @@ class Transaction:
             if statement == "COMMIT":
                 raise
         finally:
-            self._database.giveBack(self._connection)
+            self._database.giveBack(self._connection, forTransaction=True)
 
     def _settled(self) -> Deferred[None]:
         """Fires when no statement is under way."""
@@ -263,6 +263,10 @@ class Database(Service):
     """
     At most C{size} connections, opened when first needed and replaced when lost.
 
+    One of them is for single queries only, so that who is in a transaction can ask something
+    beside it, however many do.  To begin a second transaction inside of one may have to wait
+    until C{patience} ends.
+
     @param dsn: a PostgreSQL URL or libpq's keywords and values.
     @param schema: the schema that the tables are in.
     @param patience: how long to wait for a free connection, s.
@@ -298,6 +302,7 @@ class Database(Service):
         self.reactor = reactor
         # A slot is an open connection, or None where one has yet to be opened.
         self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
+        self._turns = defer.DeferredSemaphore(max(1, size - 1))
         self._stopped = True
         self._reopen()
 
@@ -343,37 +348,51 @@ class Database(Service):
         """
         return Transaction(self, lockTimeout)
 
-    def borrow(self) -> Deferred[_Connection]:
+    def borrow(self, forTransaction: bool = False) -> Deferred[_Connection]:
         """
         A usable connection, to be given back; for L{Transaction}.
 
         @raise DatabaseUnavailable: if none can be had within C{patience}.
         """
-        return shield(Deferred.fromCoroutine(self._borrow()), unwanted=self.giveBack)
+        return shield(
+            Deferred.fromCoroutine(self._borrow(forTransaction)),
+            unwanted=lambda connection: self.giveBack(connection, forTransaction),
+        )
 
-    async def _borrow(self) -> _Connection:
-        if self._stopped:
-            raise DatabaseUnavailable("The connections to the database have been stopped.")
-        waiting = self._slots.get()
+    async def _borrow(self, forTransaction: bool = False) -> _Connection:
+        if forTransaction:
+            await self._patiently(self._turns.acquire())
         try:
-            connection = await waiting.addTimeout(self.patience, self.reactor)
-        except defer.TimeoutError:
-            raise DatabaseUnavailable("All connections to the database are busy.") from None
-        if connection is not None and connection.usable():
-            return connection
-        try:
-            return await connect(self.dsn, self.reactor)
+            if self._stopped:
+                raise DatabaseUnavailable("The connections to the database have been stopped.")
+            connection = await self._patiently(self._slots.get())
+            if connection is not None and connection.usable():
+                return connection
+            try:
+                return await connect(self.dsn, self.reactor)
+            except BaseException:
+                self._slots.put(None)
+                raise
         except BaseException:
-            self._slots.put(None)
+            if forTransaction:
+                self._turns.release()
             raise
 
-    def giveBack(self, connection: _Connection) -> None:
+    async def _patiently(self, waiting: Deferred[T]) -> T:
+        try:
+            return await waiting.addTimeout(self.patience, self.reactor)
+        except defer.TimeoutError:
+            raise DatabaseUnavailable("All connections to the database are busy.") from None
+
+    def giveBack(self, connection: _Connection, forTransaction: bool = False) -> None:
         """Put a connection back, or close it if it is not fit for another use."""
         if connection.usable():
             self._slots.put(connection)
         else:
             connection.close()
             self._slots.put(None)
+        if forTransaction:
+            self._turns.release()
 
 
 class Listener(Service):

@@ -102,7 +102,8 @@ class Dispatcher(Service):
             self._loop.stop()
         if self._looking is not None:
             await shield(self._looking)
-        await gatherResults([Deferred.fromCoroutine(self._leave(r)) for r in self._runs.values()])
+        runs = list(self._runs.values())
+        await gatherResults([Deferred.fromCoroutine(self._leave(run)) for run in runs])
         ending = [run.over for run in self._runs.values() if not run.stuck]
         for over in [*ending, *self._ending.values()]:
             if over is not None:
@@ -292,7 +293,6 @@ class Dispatcher(Service):
         ending.addErrback(
             lambda f: log.failure("{jobId} was not stopped; trying again", f, jobId=key[0])
         )
-
 
         def forget(_: object) -> None:
             del self._ending[key]

@@ -146,13 +146,16 @@ class _Ordered(Parameter[T]):
 
     def wanted(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
-        if self.minimum is not None and self.maximum is not None:
-            low, high = self.serialize(self.minimum), self.serialize(self.maximum)
+        low, high = (
+            None if limit is None else self.serialize(limit).removesuffix(".0")
+            for limit in (self.minimum, self.maximum)
+        )
+        if low is not None and high is not None:
             return f"{self.noun} from {low} to {high}{unit}"
-        if self.minimum is not None:
-            return f"{self.noun} of at least {self.serialize(self.minimum)}{unit}"
-        if self.maximum is not None:
-            return f"{self.noun} of at most {self.serialize(self.maximum)}{unit}"
+        if low is not None:
+            return f"{self.noun} of at least {low}{unit}"
+        if high is not None:
+            return f"{self.noun} of at most {high}{unit}"
         return self.noun + (f" in {self.unit}" if self.unit else "")
 
     def parse(self, text: str) -> T:
