@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -297,7 +298,7 @@ async def test_reactor_work_ends(services):
 async def test_stop_at_any_time(services):
     """Stopping while work is being started waits for no work, and loses none."""
     uws = services["shell"]
-    for delay in (0, 0.01, 0.04, 0.1):
+    for delay in (0, 0.02, 0.1):
         async with running(services) as jobServices:
             jobId = await started(uws, "sleep 0.8")
             await until(lambda: jobServices.dispatcher.busy)
@@ -650,7 +651,26 @@ async def test_never_begun(services, rescuer):
     # It is another attempt's.
     uws.workDirs.forJob(record.jobId).writeOutcome(Outcome(phase=COMPLETED))
     await rescuer.runOnce()
-    assert (await uws.getJob(record.jobId)).phase == "ERROR"
+    assert (await uws.getJob(record.jobId)).phase == "QUEUED"
+    for _ in range(2):
+        again = nodeOf(uws, pid=0)
+        assert await again.claim()
+        await again.leave()
+        await rescuer.runOnce()
+    job = await uws.getJob(record.jobId)
+    assert (job.phase, job.attempt, job.error.type) == ("ERROR", 3, "transient")
+
+
+async def test_claim_unheard_of(services, rescuer):
+    """The claim succeeded, but the connection was lost before its node heard of that."""
+    uws = services["shell"]
+    jobId = await started(uws, "true")
+    assert await rescuer._node.claim()
+    await rescuer.runOnce()
+    assert (await uws.getJob(jobId)).phase == "EXECUTING"
+    await uws.database.query("UPDATE queue SET claimed_at = now() - interval '31 s'")
+    await rescuer.runOnce()
+    assert (await uws.getJob(jobId)).phase == "QUEUED"
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable, ZeroDivisionError])
@@ -660,7 +680,10 @@ async def test_rescued_at_the_next_try(services, rescuer, monkeypatch, loggedErr
     node = nodeOf(uws)
     jobIds = [await started(uws, "true") for _ in range(2)]
     for _ in jobIds:
-        await node.claim()
+        record = await node.claim()
+        marker = f"{record.jobId}.1"
+        ref = {"backend": "process", "pid": 2**22, "startTime": 0, "marker": marker}
+        await node.remember(record, {**ref, "host": socket.gethostname()})
     await node.leave()
 
     async def fail(*ignored):

@@ -116,4 +116,5 @@ def test_commands_in_readme():
     ).stdout
     listed = re.findall(r"^    (\w+) +\S", shown.split("  COMMAND\n")[1], re.MULTILINE)
     section = (ROOT / "README.rst").read_text().split("The ``twuws`` command\n")[1]
-    assert re.findall(r"^``(\w+)`` ", section.split("=====\n", 1)[1].split("\n=====")[0], re.MULTILINE) == listed
+    table = section.split("=====\n", 1)[1].split("\n=====")[0]
+    assert re.findall(r"^``(\w+)`` ", table, re.MULTILINE) == listed

@@ -214,6 +214,7 @@ CASES = {
         {"services": ["many"], "node": "n", "host": "h"},
         8,
     ),
+    "anyWaiting": ("anyWaiting", {"services": ["many"]}, 2),
     "expiredJobs": (
         "expiredJobs",
         {"service": "many", "afterTime": "-infinity", "afterId": "", "limit": 200},

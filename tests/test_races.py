@@ -48,10 +48,13 @@ async def serving(*services, slots=4):
         await jobServices.stopService()
 
 
-async def ended(uws, jobId):
-    while (job := await uws.wait(jobId)).phase not in FINAL:
-        pass
-    return job
+def ended(uws, jobId):
+    async def ended():
+        while (job := await uws.wait(jobId)).phase not in FINAL:
+            pass
+        return job
+
+    return Deferred.fromCoroutine(ended())
 
 
 async def test_many_runs_of_one_job(uws):
@@ -87,7 +90,7 @@ async def test_abort_at_the_end(uws, much):
         began = reactor.seconds()
         jobIds = await gatherResults([uws.getNewJobId() for _ in range(10)])
         await gatherResults([uws.run(jobId) for jobId in jobIds])
-        await gatherResults([Deferred.fromCoroutine(ended(uws, jobId)) for jobId in jobIds])
+        await gatherResults([ended(uws, jobId) for jobId in jobIds])
         usual = reactor.seconds() - began
         for _ in range(much // 10):
             await gatherResults([Deferred.fromCoroutine(race()) for _ in range(10)])
@@ -147,6 +150,18 @@ async def test_nothing_to_claim(uws):
         assert await node.claim() is None  # rather than to wait
     assert (await node.claim()).jobId == jobId
     assert await node.claim() is None
+
+
+async def test_held_while_it_could_be_claimed(uws):
+    """A job that somebody held when the node looked is not left for long."""
+    jobId = await uws.getNewJobId()
+    await uws.run(jobId)
+    async with serving(uws) as jobServices:
+        async with uws.changeableJob(jobId):
+            await until(lambda: jobServices.dispatcher._looking is None)
+            assert jobServices.dispatcher.busy == 0
+        job = await ended(uws, jobId).addTimeout(5, uws.database.reactor)
+        assert job.phase == "COMPLETED"
 
 
 async def test_a_change_does_not_revert_another(uws):

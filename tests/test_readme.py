@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,10 @@ class Service:
     def stop(self):
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) in (0, -signal.SIGINT), self.log.read_text()
+        try:
+            assert self.process.wait(60) in (0, -signal.SIGINT), self.log.read_text()
+        finally:
+            self.process.kill()
         log = self.log.read_text()
         assert "Traceback" not in log, log
         assert "twuws" not in log or "critical" not in log, log
@@ -183,9 +187,10 @@ class Reader:
             service.stop()
 
     def close(self):
-        self.terminal.close()
-        for port in sorted(self.services, reverse=True):
-            self.stop(port)
+        with ExitStack() as all:  # each of them, whatever becomes of the others
+            all.callback(self.terminal.close)
+            for port in sorted(self.services):
+                all.callback(self.stop, port)
 
 
 @pytest.fixture
@@ -194,8 +199,10 @@ def reader():
     directory.chmod(0o755)  # PostgreSQL may have to run as another user
     reader = Reader(directory)
     yield reader
-    reader.close()
-    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        reader.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def documented(name):

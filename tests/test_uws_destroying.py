@@ -232,10 +232,10 @@ async def test_one_that_stays_is_passed_over(make, loggedErrors):
 async def test_more_than_a_batch(uws):
     await uws.database.query(
         "INSERT INTO jobs (job_id, service, execution_duration, destruction)"
-        " SELECT md5(n::text), 'some', 0, timestamptz '2026-01-02' + (n / 150) * interval '1 s'"
-        " FROM generate_series(1, 450) n"
+        " SELECT md5(n::text), 'some', 0, timestamptz '2026-01-02' + (n / 100) * interval '1 s'"
+        " FROM generate_series(1, 250) n"
     )
-    assert len(set(await uws.cleanupJobsTable())) == 450
+    assert len(set(await uws.cleanupJobsTable())) == 250
     assert await uws.database.query("SELECT job_id FROM jobs") == []
     await uws.directoriesRemoved()
 

@@ -178,6 +178,7 @@ async def test_woken_by_a_change(uws, old, new, phases):
     jobId = await jobIn(uws, old)
     waiting = [uws.wait(jobId, 20, phases and frozenset({Phase(old)})) for _ in range(10)]
     await until(lambda: uws.watcher.waiting() == 10)
+    await until(lambda: len(uws.database._slots.pending) == uws.database.size)  # all have looked
     await uws.changeToPhase(jobId, new)
     for job in await gatherResults(waiting):
         assert job.phase == new

@@ -141,6 +141,8 @@ class Rescuer(Chore):
     async def runOnce(self) -> None:
         await self._node.lookForGoneNodes()
         for row in await self._node.lostWork():
+            if self._dispatcher.knows(row["job_id"], row["attempt"]):
+                continue
             # What is on another host can be neither watched nor ended from here.
             if row["host"] != self._node.host or await self._node.takeOver(row):
                 self._lost[row["job_id"], row["attempt"]] = row
@@ -175,7 +177,10 @@ class Rescuer(Chore):
             " Run it again as a new job."
         )
         error = JobError(message=why, type="transient")
-        await uws.recordLoss(record.jobId, record.attempt, error, ended=here)
+        # Without a reference the work has never begun; but it may be what ends its nodes.
+        neverBegun = row["ref"] is None and record.attempt < 3
+        again = neverBegun or uws.jobClass.restartable
+        await uws.recordLoss(record.jobId, record.attempt, error, ended=here, again=again)
 
 
 class JobServices(MultiService):

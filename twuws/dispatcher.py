@@ -53,7 +53,8 @@ class Dispatcher(Service):
     Claims jobs for the slots of its node, starts them, records how they end, and ends the
     work of jobs that were aborted or destroyed, whoever did that.
 
-    It is woken by changes of phase; every C{interval} seconds it looks by itself.
+    It is woken by changes of phase; every C{interval} seconds it looks by itself,
+    and after C{shortly} where a job was held by somebody who changed it.
 
     @param services: whose jobs to run.
     @param node: this process.
@@ -61,6 +62,7 @@ class Dispatcher(Service):
     """
 
     interval = 30.0
+    shortly = 0.1
 
     def __init__(
         self,
@@ -79,6 +81,7 @@ class Dispatcher(Service):
         self._ending: dict[tuple[str, int], Deferred[None]] = {}
         self._looking: Deferred[None] | None = None
         self._again = False
+        self._soon: Any = None
         self._loop = LoopingCall(self.look)
         self._loop.clock = self.reactor
 
@@ -102,6 +105,8 @@ class Dispatcher(Service):
             self._loop.stop()
         if self._looking is not None:
             await shield(self._looking)
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
         runs = list(self._runs.values())
         await gatherResults([Deferred.fromCoroutine(self._leave(run)) for run in runs])
         ending = [run.over for run in self._runs.values() if not run.stuck]
@@ -124,6 +129,10 @@ class Dispatcher(Service):
     def busy(self) -> int:
         """How many jobs are being done here."""
         return len(self._runs)
+
+    def knows(self, jobId: str, attempt: int) -> bool:
+        """Whether this attempt is being done here."""
+        return (jobId, attempt) in self._runs
 
     def heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
         """A phase has changed somewhere; see L{PhaseWatcher}."""
@@ -148,6 +157,10 @@ class Dispatcher(Service):
 
         Deferred.fromCoroutine(self._look()).addBoth(looked)
 
+    def _lookSoon(self) -> None:
+        if self.running and (self._soon is None or not self._soon.active()):
+            self._soon = self.reactor.callLater(self.shortly, self.look)
+
     async def _look(self) -> None:
         self._again = True
         while self._again and self.running:
@@ -166,6 +179,8 @@ class Dispatcher(Service):
         while self.running and self.busy < self.node.slots:
             record = await self.node.claim()
             if record is None:
+                if await self.node.anyWaiting():  # nobody will tell when it is let go
+                    self._lookSoon()
                 return
             self._begin(_Run(record=record, backend=self._backendOf(record)))
 

@@ -88,6 +88,10 @@ class Node:
             await self.beat()
         return await self.table.one("claim", self._args())
 
+    async def anyWaiting(self) -> bool:
+        """Whether there is a job to claim, even if somebody holds it just now."""
+        return bool(await self.table.run("anyWaiting", self._args()))
+
     async def remember(self, record: JobRecord, ref: dict[str, Any]) -> None:
         """
         Store how work is found again.

@@ -124,6 +124,12 @@ STATEMENTS: dict[str, str] = {
             FROM claimed c WHERE q.job_id = c.job_id
             RETURNING q.job_id)
         SELECT c.* FROM claimed c JOIN taken t ON t.job_id = c.job_id""",
+    # Whether a job waits; one that nobody could claim is locked by somebody who changes it.
+    "anyWaiting": """
+        SELECT q.job_id FROM queue q JOIN jobs j ON j.job_id = q.job_id
+        WHERE q.claimed_at IS NULL AND q.service = ANY(%(services)s) AND j.phase = 'QUEUED'
+        ORDER BY q.priority DESC, q.queued_at, q.job_id
+        LIMIT 1""",
     # Stores how the work is found again; no row comes back if the attempt is not the row's.
     "rememberWork": """
         UPDATE queue SET ref = %(ref)s
@@ -207,13 +213,17 @@ STATEMENTS: dict[str, str] = {
     "otherNodes": """
         SELECT node, host, pid, started, lease_ends < clock_timestamp() AS expired
         FROM nodes WHERE node <> %(node)s""",
-    # Work whose node is gone: named as such, without a row, or with a lease that has run out.
+    # Work whose node is gone: named as such, without a row, or with a lease that has run out;
+    # and what this node has claimed without starting it, for it may never have heard that
+    # its claim succeeded.
     "lostWork": """
         SELECT q.job_id, q.service, q.attempt, q.node, q.host, q.ref
         FROM queue q LEFT JOIN nodes n ON n.node = q.node
-        WHERE q.service = ANY(%(services)s) AND q.node IS NOT NULL AND q.node <> %(node)s
-          AND (n.node IS NULL OR n.lease_ends < clock_timestamp()
-               OR q.node = ANY(%(goneNodes)s))""",
+        WHERE q.service = ANY(%(services)s) AND q.node IS NOT NULL
+          AND CASE WHEN q.node = %(node)s
+              THEN q.ref IS NULL AND q.claimed_at < clock_timestamp() - interval '30 s'
+              ELSE n.node IS NULL OR n.lease_ends < clock_timestamp()
+                   OR q.node = ANY(%(goneNodes)s) END""",
     "takeOver": """
         UPDATE queue SET node = %(node)s, host = %(host)s
         WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(oldNode)s

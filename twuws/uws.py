@@ -323,19 +323,21 @@ class UWS(ChangeableJobs):
             await self._move(t, record, outcome.phase, outcome.error, ended=True)
 
     @deferred
-    async def recordLoss(self, jobId: str, attempt: int, error: JobError, ended: bool) -> None:
+    async def recordLoss(
+        self, jobId: str, attempt: int, error: JobError, ended: bool, again: bool
+    ) -> None:
         """
-        Record that an attempt's work is lost: a restartable job is queued again, any other
-        is ERROR.
+        Record that an attempt's work is lost: the job is queued again, or is ERROR.
 
         @param ended: nothing of the work is left; if not, its node is to end it if it
             comes back.
+        @param again: the job may be started again.
         @raise StaleAttempt: if this attempt is no longer the job's.
         """
         async with self._locked(jobId) as (t, record, _):
             if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
                 raise StaleAttempt
-            if self.jobClass.restartable:
+            if again:
                 await self._move(t, record, QUEUED, ended=ended)
             else:
                 await self._move(t, record, ERROR, error, ended=ended)
