@@ -25,7 +25,7 @@ from twuws.database import Database
 from twuws.dispatcher import Dispatcher
 from twuws.errors import DatabaseUnavailable, StaleAttempt
 from twuws.interfaces import WorkLimits
-from twuws.jobs import Outcome, UWSJob
+from twuws.jobs import JobError, Outcome, Result, UWSJob
 from twuws.jobstable import JobsTable
 from twuws.node import Node, _hostName
 from twuws.phases import COMPLETED, FINAL
@@ -759,3 +759,68 @@ async def test_slots(services):
             done.append(job.jobId)
             await ended(uws, job.jobId)
         assert done == jobIds
+
+
+async def test_ends_while_somebody_holds_the_job(services):
+    """The end of work waits for whoever is changing the job, however long that takes."""
+    uws = services["here"]
+    uws.lockTimeout = 0.1
+    async with running(services):
+        jobId = await started(uws)
+        await until(lambda: Here.begun)
+        async with uws.changeableJob(jobId) as job:
+            Here.begun[0].goOn.callback(None)
+            await deferLater(uws.database.reactor, 0.5)
+            job.runId = "held"
+        job = await ended(uws, jobId)
+        assert (job.phase, job.runId) == ("COMPLETED", "held")
+
+
+async def test_not_started_for_want_of_a_database(services, monkeypatch):
+    """Work whose place could not be remembered has not begun: it is queued again."""
+    uws = services["shell"]
+    async with running(services, slots=1) as jobServices:
+        node = jobServices.node
+        remember, tries = node.remember, []
+
+        async def failing(record, ref):
+            tries.append(record.attempt)
+            if len(tries) == 1:
+                raise DatabaseUnavailable
+            await remember(record, ref)
+
+        monkeypatch.setattr(node, "remember", failing)
+        jobId = await started(uws, "true")
+        assert (await ended(uws, jobId)).phase == "COMPLETED"
+        assert tries == [1, 2]
+
+
+async def test_not_overdue(services):
+    """Somebody gave it more time between the look and the deed."""
+    uws = services["shell"]
+    jobId = await started(uws, "true", executionDuration=60)
+    assert await nodeOf(uws).claim()
+    assert await uws.abortOverdue(jobId) is False
+    assert (await uws.getJob(jobId)).phase == "EXECUTING"
+    await uws.database.query("UPDATE jobs SET start_time = start_time - interval '61 s'")
+    assert await uws.abortOverdue(jobId) is True
+    assert (await uws.getJob(jobId)).phase == "ABORTED"
+
+
+async def test_queued_again_without_results(services):
+    uws = services["shell"]
+    record = await claimed(uws)
+    await uws.recordWork(record.jobId, 1, [Result(id="r", file="r")], {"progress": 0.5})
+    assert len((await uws.getJob(record.jobId)).results) == 1
+    await uws.changeToPhase(record.jobId, "QUEUED")
+    assert (await uws.getJob(record.jobId)).results == ()
+
+
+async def test_archived_keeps_its_error(services):
+    uws = services["shell"]
+    jobId = await uws.getNewJobId()
+    await uws.changeToPhase(jobId, "ERROR", JobError(message="why", detail="at length"))
+    before = await uws.getJob(jobId)
+    await uws.changeToPhase(jobId, "ARCHIVED")
+    after = await uws.getJob(jobId)
+    assert (after.error, after.endTime) == (before.error, before.endTime)

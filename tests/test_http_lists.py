@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
+from twisted.internet.threads import deferToThread
 
 from tests.serving import HREF, text
 from tests.validation import validate
@@ -108,3 +111,38 @@ async def test_many_with_equal_times(serving):
     everything = await listed(serving)
     assert len(everything) == len(set(everything)) == 2500
     assert await listed(serving, "LAST=1500") == everything[:1500]
+
+
+async def test_broken_off(serving):
+    """A list that cannot be read to its end does not look as if it had one."""
+    database = serving.uws.database
+    await database.query(
+        """INSERT INTO jobs (job_id, service, execution_duration)
+           SELECT md5(n::text), 'noted', 0 FROM generate_series(1, 60000) n"""
+    )
+    path = serving.url.partition(f":{serving.port.getHost().port}")[2]
+
+    def begin():
+        s = socket.create_connection(("127.0.0.1", serving.port.getHost().port))
+        s.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        return s, s.recv(1000)
+
+    def goOn(s):
+        got = b""
+        try:
+            while data := s.recv(1 << 20):
+                got += data
+        except ConnectionResetError:
+            pass
+        s.close()
+        return got
+
+    s, start = await deferToThread(begin)
+    assert b" 200 OK" in start
+    await serving.jobServices.stopService()
+    await database.stopService()
+    rest = await deferToThread(goOn, s)
+    database.startService()
+    assert 0 < rest.count(b"<uws:jobref") < 60000
+    assert b"</uws:jobs>" not in rest
+    assert b"database" not in rest

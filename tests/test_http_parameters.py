@@ -186,3 +186,62 @@ async def test_results(serving):
     part = await serving.get(href, headers={"Range": "bytes=-8"})
     assert (part.status, part.content) == (206, whole.content[-8:])
     assert (await serving.get(url + "/results/nonsense")).status == 404
+
+
+@pytest.mark.parametrize("path", ["", "/parameters"])
+async def test_refused_as_a_whole(serving, path):
+    """A phase that cannot be: then nothing of the request is done."""
+    url = await serving.create(
+        {"x": "1", "EXECUTIONDURATION": "9"},
+        files={"f": ("a", "text/plain", io.BytesIO(b"old"))},
+    )
+    before = (await serving.get(url)).content
+    for bad in ({"PHASE": "BAD"}, {"PHASE": ""}, {"ACTION": "BAD"}, {"PHASE": "RUNRUN"}):
+        data = {"x": "2", "RUNID": "new", "EXECUTIONDURATION": "5", **bad}
+        files = {"f": ("b", "text/plain", io.BytesIO(b"new"))}
+        answer = await serving.post(url + path, data, files=files)
+        assert answer.status == 400
+        assert (await serving.get(url)).content == before
+        assert (await serving.get(url + "/parameters/f")).content == b"old"
+    await serving.post(url + "/phase", {"PHASE": "RUN"})
+    done = (await serving.ended(url)) is not None and (await serving.get(url)).content
+    later = {"DESTRUCTION": "", "PHASE": "ABORT"}
+    assert (await serving.post(url, later)).status == 403
+    assert (await serving.get(url)).content == done
+
+
+async def test_parameters_and_run_at_once(serving):
+    url = await serving.create()
+    assert (await serving.post(url, {"x": "3", "PHASE": "RUN"})).status == 303
+    job = await serving.ended(url)
+    assert parameters(job) == [("x", "3")]
+    assert job.findtext("{*}phase") == "COMPLETED"
+
+
+async def test_put_is_whole_or_refused(serving):
+    url = await serving.create()
+    for size, status in ((1000, 303), (1_500_000, 303), (3_000_000, 413)):
+        answer = await serving.request("PUT", url + "/parameters/label", data=b"x" * size)
+        assert answer.status == status
+        if status == 303:
+            assert len((await serving.get(url + "/parameters/label")).content) == size
+    assert len((await serving.get(url + "/parameters/label")).content) == 1_500_000
+    assert (await serving.request("PUT", url + "/parameters/a%00b", data=b"x")).status == 400
+
+
+async def test_many_ranges(serving):
+    url = await serving.create({"PHASE": "RUN"})
+    await serving.ended(url)
+    ranges = ",".join(["0-0"] * 1000)
+    answer = await serving.get(url + "/results/result", headers={"Range": f"bytes={ranges}"})
+    assert (answer.status, len(answer.content)) == (200, 8000)
+    few = await serving.get(url + "/results/result", headers={"Range": "bytes=0-0,2-2"})
+    assert few.status == 206
+
+
+async def test_thousands_of_names(serving):
+    """They cost as much as they are many, and hold up nobody."""
+    before = serving.reactor.seconds()
+    url = await serving.create([(f"p{n}", "1") for n in range(5000)])
+    assert len(parameters(await serving.job(url))) == 5000
+    assert serving.reactor.seconds() - before < 5

@@ -163,7 +163,7 @@ async def test_lost_answer(make, monkeypatch):
 
     monkeypatch.setattr(uws.table, "create", lossy)
     jobId = await uws.getNewJobId()
-    assert tries == [True, True]
+    assert [one.jobId for one in tries] == [jobId, jobId]
     assert [r["job_id"] for r in await uws.database.query("SELECT job_id FROM jobs")] == [jobId]
     assert uws.workDirs.forJob(jobId).results.is_dir()
 

@@ -13,15 +13,15 @@ from typing import Any
 import psutil
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from twuws.backends.process import ProcessBackend
 from twuws.backends.reactor import ReactorBackend
 from twuws.database import shield
-from twuws.errors import DatabaseUnavailable, JobNotFound, StaleAttempt
+from twuws.errors import DatabaseUnavailable, JobNotFound, StaleAttempt, Unavailable
 from twuws.interfaces import Running, Work
-from twuws.jobs import JobRecord, Outcome, UWSJob
+from twuws.jobs import JobError, JobRecord, Outcome, UWSJob
 from twuws.node import Node
 from twuws.reporter import Reporter
 from twuws.uws import UWS
@@ -231,13 +231,37 @@ class Dispatcher(Service):
             outcome = await self._outcome(run, reporter, found)
         except (StaleAttempt, CancelledError):  # ended by others, or left to others
             return
+        except DatabaseUnavailable as e:  # nothing has begun
+            await self._queueAgain(run, e)
+            return
         try:
             await reporter.finish(outcome)
         except (StaleAttempt, JobNotFound):
-            log.info("{jobId} was ended meanwhile", jobId=run.record.jobId)
-        except DatabaseUnavailable:  # and this node stops: the next one is to find it
+            pass  # it was ended by others meanwhile, who have told the log
+        except Unavailable:  # and this node stops: the next one is to find it
             uws = self._uws(run)
             await uws.inThread(uws.workDirs.forJob(run.record.jobId).writeOutcome, outcome)
+        except Exception:
+            log.failure("the end of {jobId} cannot be recorded", jobId=run.record.jobId)
+            why = "The service could not record how the job ended; its log says why."
+            await self._reporter(run.record).finish(Outcome.failed(why))
+
+    async def _queueAgain(self, run: _Run, reason: Unavailable) -> None:
+        """Put back what was claimed but never started, once the database is there again."""
+        record = run.record
+        error = JobError(message="The job could not be started.", type="transient")
+        while self.running:
+            log.warn("{jobId} is not started: {e}", jobId=record.jobId, e=reason)
+            await deferLater(self.reactor, 1)
+            try:
+                await self._uws(run).recordLoss(
+                    record.jobId, record.attempt, error, ended=True, again=True
+                )
+                return
+            except Unavailable as e:
+                reason = e
+            except (StaleAttempt, JobNotFound):
+                return
 
     async def _outcome(self, run: _Run, reporter: Reporter, found: Running | None) -> Outcome:
         if found is not None:
@@ -249,10 +273,8 @@ class Dispatcher(Service):
                     self._workOf(run.record, reporter),
                     lambda ref: self.node.remember(run.record, ref),
                 )
-            except (StaleAttempt, CancelledError):
+            except (StaleAttempt, CancelledError, DatabaseUnavailable):
                 raise
-            except DatabaseUnavailable as e:
-                return Outcome.failed(f"The job could not be started: {e}", type="transient")
             except Exception as e:
                 log.failure("{jobId} could not be started", jobId=run.record.jobId)
                 return Outcome.failed(f"The job could not be started: {e}")

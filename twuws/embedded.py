@@ -44,7 +44,7 @@ OPTIONS = (
     *("logging_collector=off", "log_destination=stderr", "log_line_prefix=", "lc_messages=C"),
 )
 # What of the server's log is worth an operator's while; the rest is its daily life.
-TROUBLE = ("WARNING:", "ERROR:", "FATAL:", "PANIC:")
+TROUBLE = ("WARNING:", "FATAL:", "PANIC:")
 HASTE = (
     *("fsync=off", "synchronous_commit=off", "full_page_writes=off"),
     *("shared_buffers=32MB", "max_wal_size=64MB"),

@@ -243,31 +243,42 @@ class UWSJob:
             self.setParameter(name, [v if isinstance(v, FileValue) else str(v) for v in several])
 
     def setParameter(self, name: str, values: Iterable[Value]) -> None:
+        """Give one parameter its values, and leave all others alone; see L{setParameters}."""
+        self.setParameters([(name, values)])
+
+    def setParameters(
+        self, given: Iterable[tuple[str, Iterable[Value]]], accumulate: bool = False
+    ) -> None:
         """
-        Give one parameter its values, and leave all others alone.
+        Give parameters their values, all or none of them, and leave all others alone.
 
         Undeclared names are kept as they are sent, for DALI (T-003) lets nobody refuse them.
 
-        @param values: text or files; none of them unsets the parameter.
-        @raise ParameterError: if the declaration refuses a value; nothing is changed then.
+        @param given: names and values: text or files; no values unset the parameter.
+        @param accumulate: add to the values of those that can have several (A-21).
+        @raise ParameterError: if a declaration refuses a value; nothing is changed then.
         @raise NotPending: unless the job is PENDING (D-014).
         """
         if self.phase != PENDING:
             raise NotPending(f"Parameters can be set while a job is PENDING; it is {self.phase}.")
-        name, given = self._spellingInUse(name), tuple(values)
-        declared = self.declarations.get(name)
-        if declared is not None:
-            if len(given) > 1 and not declared.multiple:
-                raise declared.refuse(f"{len(given)} values were given, but it takes one")
-            given = tuple(declared.accept(one) for one in given)
-        left = {known: value for known, value in self.parameters.items() if known != name or given}
-        self.change(parameters={**left, name: given} if given else left)
-
-    def _spellingInUse(self, name: str) -> str:
-        canonical = self.canonicalName(name)
-        if canonical in self.declarations:
-            return canonical
-        return next((known for known in self.parameters if known.lower() == name.lower()), name)
+        parameters = dict(self.parameters)
+        spelling = {name.lower(): name for name in [*parameters, *self.declarations]}
+        for name, values in given:
+            name = spelling.setdefault(name.lower(), name)
+            declared = self.declarations.get(name)
+            accepted = tuple(values)
+            isMultiple = declared.multiple if declared else name.lower() == "upload"
+            if accumulate and isMultiple:
+                accepted = (*parameters.get(name, ()), *accepted)
+            if declared is not None:
+                if len(accepted) > 1 and not declared.multiple:
+                    raise declared.refuse(f"{len(accepted)} values were given, but it takes one")
+                accepted = tuple(declared.accept(one) for one in accepted)
+            if accepted:
+                parameters[name] = accepted
+            else:
+                parameters.pop(name, None)
+        self.change(parameters=parameters)
 
     def missing(self) -> list[str]:
         """The names of required parameters that have no value."""
@@ -297,17 +308,8 @@ class UWSJob:
         @param request: C{args} maps names to lists of text, C{files} to lists of
             L{FileValue}; the names that UWS uses itself are in neither.
         """
-        for name, values in request.args.items():
-            self.setParameter(name, self._kept(name, values))
-        for name, files in getattr(request, "files", {}).items():
-            self.setParameter(name, self._kept(name, files))
-
-    def _kept(self, name: str, values: Iterable[Value]) -> list[Value]:
-        """What C{values} make of a parameter: several-valued ones accumulate (A-21)."""
-        declared = self.declarations.get(self.canonicalName(name))
-        accumulates = declared.multiple if declared else name.lower() == "upload"
-        known = self.parameters.get(self._spellingInUse(name), ()) if accumulates else ()
-        return [*known, *values]
+        files = getattr(request, "files", {})
+        self.setParameters([*request.args.items(), *files.items()], accumulate=True)
 
     def prepareForDestruction(self) -> Any:
         """

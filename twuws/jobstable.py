@@ -163,9 +163,15 @@ class JobsTable:
             await self.run("moveDeadline", args, conn)
         return changed
 
-    async def create(self, job: JobRecord, lifetime: int, longestLifetime: int) -> bool:
+    async def create(
+        self,
+        job: JobRecord,
+        lifetime: int,
+        longestLifetime: int,
+        conn: Transaction | None = None,
+    ) -> JobRecord | None:
         """
-        Store a new job, or find it stored; false if its destruction would be in the past.
+        Store a new job, or find it stored; C{None} if its destruction would be in the past.
 
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.
@@ -183,7 +189,7 @@ class JobsTable:
             "parameters": asJSON(toColumn("parameters", job.parameters)),
             "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
         }
-        return bool(await self.run("createJob", args))
+        return await self.one("createJob", args, conn)
 
     async def move(
         self, job: JobRecord, phase: Phase, error: JobError | None, conn: Transaction

@@ -13,10 +13,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twuws.database import shield
-from twuws.errors import DatabaseUnavailable, StaleAttempt
+from twuws.errors import StaleAttempt, Unavailable
 from twuws.jobs import JobRecord, Outcome, Result
 from twuws.uws import UWS
-from twuws.workdir import isSafeName
+from twuws.workdir import LONGEST_MESSAGE, isResultId, isSafeName
 
 log = Logger()
 
@@ -56,7 +56,7 @@ class Reporter:
         self._reading.addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
-        if not failure.check(DatabaseUnavailable, StaleAttempt):
+        if not failure.check(Unavailable, StaleAttempt):
             log.failure("events of {jobId}", failure, jobId=self._record.jobId)
 
     async def _follow(self) -> None:
@@ -79,12 +79,15 @@ class Reporter:
         Record the last events and the outcome, however long the database is away.
 
         @raise StaleAttempt: if this attempt is no longer the job's; nothing is changed.
-        @raise DatabaseUnavailable: if it is not to be tried any longer.
+        @raise Unavailable: if it is not to be tried any longer.
         """
         reactor = self._uws.database.reactor
         if self._reading is not None:
             await shield(self._reading)
-        await self._read()
+        try:
+            await self._read()
+        except Exception:
+            log.failure("the last events of {jobId} cannot be read", jobId=self._record.jobId)
         while True:
             try:
                 await self._uws.recordOutcome(
@@ -95,7 +98,7 @@ class Reporter:
                     self._info,
                 )
                 return
-            except DatabaseUnavailable as e:
+            except Unavailable as e:  # also while somebody else holds the job
                 if not self._keepTrying():
                     raise
                 log.warn("{jobId} has ended; still to be recorded: {e}",
@@ -126,7 +129,7 @@ class Reporter:
             if isinstance(fraction, int | float) and 0 <= fraction <= 1:
                 self._info["progress"] = fraction
             if isinstance(message, str):
-                self._info["message"] = message[:1000]
+                self._info["message"] = message[:LONGEST_MESSAGE]
 
 
 def resultFrom(event: dict[str, Any]) -> Result | None:
@@ -136,7 +139,7 @@ def resultFrom(event: dict[str, Any]) -> Result | None:
     """
     id, file = event.get("id"), event.get("file")
     mediaType, size = event.get("mediaType"), event.get("size")
-    if not (isinstance(id, str) and 0 < len(id) <= 200 and "/" not in id and id.isprintable()):
+    if not (isinstance(id, str) and isResultId(id)):
         return None
     if not (isinstance(file, str) and isSafeName(file)):
         return None

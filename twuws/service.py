@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from twuws import schema
+from twuws.chores import JobServices
 from twuws.composition import embeddedPostgres, makeDataDir, makeServices
 from twuws.config import OPTIONS, Config, load
 from twuws.database import Database, shield
@@ -81,8 +82,6 @@ class WorkerService(Service):
         self._starting.addErrback(self._failed)
 
     async def _start(self) -> None:
-        from twuws.chores import JobServices
-
         config = self.config
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
@@ -127,6 +126,9 @@ class WorkerService(Service):
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
+            return
+        if failure.check(KeyboardInterrupt):  # before the reactor heeds signals itself
+            self.reactor.callLater(0, self.reactor.stop)
             return
         if failure.check(UWSError):
             log.critical("twuws cannot start: {e}", e=failure.value)

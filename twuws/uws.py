@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,26 +15,22 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twuws.database import Database, Row, Transaction, shield
+from twuws.database import Database, Row, shield
 from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
-    IllegalMove,
     JobNotFound,
     StaleAttempt,
-    UWSError,
 )
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
 from twuws.phases import (
-    ABORTED,
     ERROR,
     EXECUTING,
     IN_QUEUE,
+    PENDING,
     QUEUED,
     SUSPENDED,
-    Phase,
-    checkMove,
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import Policy
@@ -122,19 +118,20 @@ class UWS(ChangeableJobs):
         return await self._create(job, timeout)
 
     @deferred
-    async def getNewIdFromRequest(self, request: Any, **properties: Any) -> str:
+    async def getNewIdFromRequest(self, request: Any, run: bool = False, **properties: Any) -> str:
         """
         Create a job from C{request.args} and C{request.files}, and return its id.
 
         C{setParamsFromRequest(job, request)} is called with the new job, before anybody
         can see it; on any error there, no job is left behind.
 
+        @param run: queue it at once, as L{run} does; it is created queued, or not at all.
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
         files = FilesToAdopt(self.workDirs.forJob(job.jobId), request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        return await self._create(job, None, files)
+        return await self._create(job, None, files, run)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
@@ -157,24 +154,33 @@ class UWS(ChangeableJobs):
         return job
 
     async def _create(
-        self, job: UWSJob, timeout: float | None, files: FilesToAdopt | None = None
+        self,
+        job: UWSJob,
+        timeout: float | None,
+        files: FilesToAdopt | None = None,
+        run: bool = False,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
         await self.inThread(workDir.create)
         try:
             if files is not None:
                 await self.inThread(files.adopt, job.parameters)
-            await self._persistently(lambda: self._insert(job), timeout)
+            await self._persistently(lambda: self._insert(job, run), timeout)
         except BaseException:
             await self.inThread(workDir.remove)
             raise
         return job.jobId
 
-    async def _insert(self, job: UWSJob) -> None:
-        created = await self.table.create(
-            job.record, self.policy.lifetime, self.policy.longestLifetime
-        )
-        if not created:
+    async def _insert(self, job: UWSJob, run: bool) -> None:
+        lifetimes = self.policy.lifetime, self.policy.longestLifetime
+        if not run:
+            record = await self.table.create(job.record, *lifetimes)
+        else:
+            async with self.database.transaction() as t:
+                record = await self.table.create(job.record, *lifetimes, t)
+                if record is not None and record.phase is PENDING:
+                    await self._run(t, record)
+        if record is None:
             raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
 
     async def _persistently(
@@ -190,97 +196,6 @@ class UWS(ChangeableJobs):
                 if reactor.seconds() + 0.25 > giveUpAt:
                     raise
                 await deferLater(reactor, 0.25)
-
-    # Phases
-
-    @deferred
-    async def changeToPhase(
-        self,
-        jobId: str,
-        phase: Phase | str,
-        error: JobError | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        """
-        Move a job through the table of phases.
-
-        Work that is under way is ended if the job leaves the phases that have work.
-
-        @param error: why, for ERROR and ABORTED.
-        @raise IllegalMove: if there is no such move; nothing is changed.
-        """
-        async with self._locked(jobId, timeout) as (t, record, _):
-            await self._move(t, record, Phase(phase), error)
-
-    @deferred
-    async def run(self, jobId: str) -> None:
-        """
-        Queue a PENDING or HELD job (2.2.3.5).
-
-        A job whose parameters are not complete is ERROR then, with a message that names
-        what is missing.
-
-        @raise IllegalMove: in any other phase (A-02).
-        """
-        async with self._locked(jobId) as (t, record, _):
-            checkMove(record.phase, QUEUED)
-            if record.phase in IN_QUEUE:  # from there the Rescuer may queue it, nobody else
-                raise IllegalMove(f"The job is {record.phase}: it has been run already.")
-            try:
-                self._jobOf(record).checkComplete()
-            except UWSError as e:
-                await self._move(t, record, ERROR, JobError(message=str(e)))
-            else:
-                await self._move(t, record, QUEUED)
-
-    @deferred
-    async def abort(self, jobId: str, error: JobError | None = None) -> None:
-        """
-        Abort a job that has not ended (2.2.3.6); one that is ABORTED stays as it is (A-03).
-
-        @param error: why, where it is not the user who asks (A-08).
-        @raise IllegalMove: if it has ended otherwise.
-        """
-        async with self._locked(jobId) as (t, record, _):
-            if record.phase != ABORTED:
-                await self._move(t, record, ABORTED, error)
-
-    @deferred
-    async def abortOverdue(self, jobId: str) -> bool:
-        """Abort a job that has run for longer than it may (2.1.4, A-08); false if it has not."""
-        async with self._locked(jobId) as (t, record, now):
-            limit = record.executionDuration
-            if record.phase is not EXECUTING or record.startTime is None or limit == 0:
-                return False
-            if now < record.startTime + timedelta(seconds=limit):
-                return False
-            why = f"The execution duration of {limit} s was exceeded, and the job was stopped."
-            await self._move(t, record, ABORTED, JobError(message=why))
-            return True
-
-    async def _move(
-        self,
-        t: Transaction,
-        record: JobRecord,
-        phase: Phase,
-        error: JobError | None = None,
-        ended: bool = False,
-    ) -> None:
-        """
-        Make a move, in both tables.
-
-        @param ended: the work has ended by itself, so that nobody has to end it.
-        """
-        checkMove(record.phase, phase)
-        if phase is ERROR and error is None:
-            error = JobError(message="The job failed.")
-        await self.table.move(record, phase, error, t)
-        if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
-            await self.table.dequeue(record.jobId, t, ended=ended)
-        if phase is QUEUED:
-            await self.table.run("enqueue", {"jobId": record.jobId, "priority": 0}, t)
-        elif phase is EXECUTING and record.phase is QUEUED:
-            await self.table.run("occupy", {"jobId": record.jobId}, t)
 
     # What work tells
 

@@ -1,12 +1,12 @@
 """
-Changing jobs: locks, and the properties that clients set.
+Changing jobs: locks, the properties that clients set, and the moves through the phases.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +14,28 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from twuws.database import Database, LockTimeout, Transaction, shield
-from twuws.errors import BadRequest, JobLocked, JobNotFound, NotPending
+from twuws.errors import (
+    BadRequest,
+    IllegalMove,
+    JobLocked,
+    JobNotFound,
+    NotPending,
+    UWSError,
+)
 from twuws.joblocks import JobLocks
-from twuws.jobs import JobRecord, UWSJob
+from twuws.jobs import JobError, JobRecord, UWSJob
 from twuws.jobstable import fromRow
-from twuws.phases import FINAL, PENDING, Phase
+from twuws.phases import (
+    ABORTED,
+    ERROR,
+    EXECUTING,
+    FINAL,
+    IN_QUEUE,
+    PENDING,
+    QUEUED,
+    Phase,
+    checkMove,
+)
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import Policy
 from twuws.submission import FilesToAdopt
@@ -118,6 +135,7 @@ class ChangeableJobs(ReadableJobs):
         runId: str | None = None,
         executionDuration: int | None = None,
         destruction: datetime | Unset | None = UNSET,
+        phase: str | None = None,
     ) -> None:
         """
         Change what clients can change of a job, all of it or nothing.
@@ -127,6 +145,7 @@ class ChangeableJobs(ReadableJobs):
         @param executionDuration: in s, until the job ends (A-45); the policy may make it less.
         @param destruction: at any time (A-45); the policy may make it sooner; C{None} for the
             service's default.
+        @param phase: C{"RUN"} or C{"ABORT"}: what L{run} or L{abort} do, after the rest.
         @raise NotPending: if it is too late for any of that.
         @raise BadRequest: for a destruction time in the past (A-42), or a value that is wrong.
         """
@@ -147,7 +166,9 @@ class ChangeableJobs(ReadableJobs):
                 self._checkPhase(job, {PENDING}, "Parameters")
                 await maybeDeferred(self.setParamsFromRequest, job, request)
                 await self.inThread(files.adopt, job.parameters)
-            await self.table.change(record, job.record, t)
+            changed = await self.table.change(record, job.record, t)
+            if phase is not None:
+                await (self._run if phase == "RUN" else self._abort)(t, changed or record)
         if request is not None:
             await self.inThread(files.dropReplaced, record.parameters, job.parameters)
 
@@ -164,3 +185,102 @@ class ChangeableJobs(ReadableJobs):
         @param request: see L{UWSJob.setParamsFromRequest}.
         """
         return job.setParamsFromRequest(request)
+
+    # Phases
+
+    @deferred
+    async def changeToPhase(
+        self,
+        jobId: str,
+        phase: Phase | str,
+        error: JobError | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """
+        Move a job through the table of phases.
+
+        Work that is under way is ended if the job leaves the phases that have work.
+
+        @param error: why, for ERROR and ABORTED.
+        @raise IllegalMove: if there is no such move; nothing is changed.
+        """
+        async with self._locked(jobId, timeout) as (t, record, _):
+            await self._move(t, record, Phase(phase), error)
+
+    @deferred
+    async def run(self, jobId: str) -> None:
+        """
+        Queue a PENDING or HELD job (2.2.3.5).
+
+        A job whose parameters are not complete is ERROR then, with a message that names
+        what is missing.
+
+        @raise IllegalMove: in any other phase (A-02).
+        """
+        async with self._locked(jobId) as (t, record, _):
+            await self._run(t, record)
+
+    async def _run(self, t: Transaction, record: JobRecord) -> None:
+        checkMove(record.phase, QUEUED)
+        if record.phase in IN_QUEUE:  # from there the Rescuer may queue it, nobody else
+            raise IllegalMove(f"The job is {record.phase}: it has been run already.")
+        try:
+            self._jobOf(record).checkComplete()
+        except UWSError as e:
+            await self._move(t, record, ERROR, JobError(message=str(e)))
+        else:
+            await self._move(t, record, QUEUED)
+
+    @deferred
+    async def abort(self, jobId: str, error: JobError | None = None) -> None:
+        """
+        Abort a job that has not ended (2.2.3.6); one that is ABORTED stays as it is (A-03).
+
+        @param error: why, where it is not the user who asks (A-08).
+        @raise IllegalMove: if it has ended otherwise.
+        """
+        async with self._locked(jobId) as (t, record, _):
+            await self._abort(t, record, error)
+
+    async def _abort(
+        self, t: Transaction, record: JobRecord, error: JobError | None = None
+    ) -> None:
+        if record.phase != ABORTED:
+            await self._move(t, record, ABORTED, error)
+
+    @deferred
+    async def abortOverdue(self, jobId: str) -> bool:
+        """Abort a job that has run for longer than it may (2.1.4, A-08); false if it has not."""
+        async with self._locked(jobId) as (t, record, now):
+            limit = record.executionDuration
+            if record.phase is not EXECUTING or record.startTime is None or limit == 0:
+                return False
+            if now < record.startTime + timedelta(seconds=limit):
+                return False
+            why = f"The execution duration of {limit} s was exceeded, and the job was stopped."
+            await self._move(t, record, ABORTED, JobError(message=why))
+            return True
+
+    async def _move(
+        self,
+        t: Transaction,
+        record: JobRecord,
+        phase: Phase,
+        error: JobError | None = None,
+        ended: bool = False,
+    ) -> None:
+        """
+        Make a move, in both tables.
+
+        @param ended: the work has ended by itself, so that nobody has to end it.
+        """
+        checkMove(record.phase, phase)
+        if phase is ERROR and error is None:
+            error = JobError(message="The job failed.")
+        await self.table.move(record, phase, error, t)
+        if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
+            await self.table.dequeue(record.jobId, t, ended=ended)
+        if phase is QUEUED:
+            await self.table.run("enqueue", {"jobId": record.jobId, "priority": 0}, t)
+        elif phase is EXECUTING and record.phase is QUEUED:
+            await self.table.run("occupy", {"jobId": record.jobId}, t)

@@ -22,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,13 @@ from twuws.jobs import Outcome, WorkPlace
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
 
 
+#: How much of the events is read at once, bytes: no line that counts is longer.
+_MOST_AT_ONCE = 1 << 20
+
+#: Of what work says of its progress, characters.
+LONGEST_MESSAGE = 1000
+
+
 def isSafeName(name: str) -> bool:
     """
     Whether a name can be that of a file in a job's directory.
@@ -44,6 +52,25 @@ def isSafeName(name: str) -> bool:
     (True, False, False, False)
     """
     return _SAFE_NAME.fullmatch(name) is not None
+
+
+def isResultId(id: str) -> bool:
+    """
+    Whether a name can be that of a result, and so an element of a URL's path.
+
+    >>> isResultId("cutout 1.fits"), isResultId("a/b"), isResultId("")
+    (True, False, False)
+    """
+    return 0 < len(id) <= 200 and "/" not in id and id.isprintable() and id not in (".", "..")
+
+
+def _openRegular(path: Path) -> IO[bytes]:
+    """Open a file that the work can have replaced by anything; C{OSError} if it is none."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path.name} is not a regular file")
+    return os.fdopen(handle, "rb")
 
 
 class WorkDir(WorkPlace):
@@ -96,7 +123,8 @@ class WorkDir(WorkPlace):
     def readOutcome(self) -> Outcome | None:
         """How the work ended; C{None} if it has not."""
         try:
-            return Outcome.fromJSON(json.loads(self.outcome.read_bytes()))
+            with _openRegular(self.outcome) as f:
+                return Outcome.fromJSON(json.loads(f.read()))
         except FileNotFoundError:
             return None
 
@@ -149,22 +177,24 @@ class WorkDir(WorkPlace):
         """
         The events from an offset in bytes on, and the offset where the next ones will be.
 
-        Lines that are not JSON are passed over: work can write here too.
+        Lines that are not JSON, or too long, are passed over: work can write here too.
         """
         try:
-            with self.events.open("rb") as f:
+            with _openRegular(self.events) as f:
                 f.seek(offset)
-                data = f.read(1 << 20)
-        except FileNotFoundError:
+                data = f.read(_MOST_AT_ONCE)
+        except OSError:
             return [], offset
-        complete = data[: data.rfind(b"\n") + 1]
-        return list(self._parsed(complete)), offset + len(complete)
+        end = data.rfind(b"\n") + 1
+        if end == 0 and len(data) == _MOST_AT_ONCE:  # the rest of this line is no JSON
+            end = len(data)
+        return list(self._parsed(data[:end])), offset + end
 
     def _parsed(self, lines: bytes) -> Iterator[dict[str, Any]]:
         for line in lines.splitlines():
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict) and isinstance(event.get("event"), str):
                 yield event
@@ -178,6 +208,8 @@ class WorkDir(WorkPlace):
         """
         A file that becomes a result when the block ends, and is removed if it raises.
         """
+        if not isResultId(id):  # better before than after the work
+            raise ValueError(f"{id[:60]!r} cannot name a result: 1 to 200 characters, and no /")
         path = self.resultPath(fileName or id)
         temporary = path.with_name(path.name + ".part")
         try:
@@ -189,7 +221,13 @@ class WorkDir(WorkPlace):
         self.addResult(id, path.name, mediaType)
 
     def addResult(self, id: str, file: str, mediaType: str) -> None:
-        """Make a file that is in C{results/} a result."""
+        """
+        Make a file that is in C{results/} a result.
+
+        @raise ValueError: for an id or a file name that cannot be.
+        """
+        if not isResultId(id):
+            raise ValueError(f"{id[:60]!r} cannot name a result: 1 to 200 characters, and no /")
         size = self.resultPath(file).stat().st_size
         self.addEvent("result", id=id, file=file, mediaType=mediaType, size=size)
         self.news()
@@ -205,6 +243,7 @@ class WorkDir(WorkPlace):
         return self.results / file
 
     def reportProgress(self, fraction: float | None = None, message: str | None = None) -> None:
+        message = None if message is None else str(message)[:LONGEST_MESSAGE]
         self.addEvent("progress", fraction=fraction, message=message)
         self.news()
 

@@ -16,7 +16,10 @@ from twisted.web.static import File
 from zope.interface import implementer
 
 from twuws.documents import MEDIA_TYPE
-from twuws.errors import NotAllowed, NotFound, Unavailable, UWSError
+from twuws.errors import DatabaseUnavailable, NotAllowed, NotFound, Unavailable, UWSError
+
+#: In how many ranges of a file a client can be interested.
+MOST_RANGES = 8
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -55,7 +58,9 @@ def failure(request: Any, error: UWSError) -> bytes:
         request.setHeader("allow", ", ".join(error.allowed))
     if isinstance(error, Unavailable):
         request.setHeader("retry-after", str(error.retryAfter))
-    return text(request, f"{error}\n")
+    # What the database says is for the log: it names hosts and paths.
+    message = DatabaseUnavailable() if isinstance(error, DatabaseUnavailable) else error
+    return text(request, f"{message}\n")
 
 
 class _Leaf(File):
@@ -73,6 +78,8 @@ def file(request: Any, path: Path, mediaType: str) -> File:
     if not path.is_file() or path.is_symlink():
         raise NotFound(f"The file {path.name} is not there any more.")
     request.setHeader("x-content-type-options", "nosniff")
+    if (request.getHeader("range") or "").count(",") >= MOST_RANGES:
+        request.requestHeaders.removeHeader(b"range")  # then the whole file is a right answer
     resource = _Leaf(str(path))
     resource.type, resource.encoding = mediaType, None
     return resource
@@ -122,6 +129,10 @@ class Paced:
     def finish(self) -> None:
         """There is no more."""
         self._request.unregisterProducer()
+
+    def abort(self) -> None:
+        """There would be more: end the connection, so that the client knows."""
+        self._request.transport.abortConnection()
 
     def pauseProducing(self) -> None:
         if self._open.called:

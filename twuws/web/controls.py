@@ -58,8 +58,8 @@ def takeControls(args: ByName[str]) -> Controls:
     @raise BadRequest: for a value that is none, and for several different ones.
     """
     found: dict[str, list[Any]] = {
-        "phase": _taken(args, "PHASE", str.upper),
-        "action": _taken(args, "ACTION", str.upper),
+        "phase": _taken(args, "PHASE", lambda v: _word(v, "RUN", "ABORT")),
+        "action": _taken(args, "ACTION", lambda v: _word(v, "DELETE")),
         "runId": _taken(args, "RUNID", _runId),
         "executionDuration": _taken(args, "EXECUTIONDURATION", parseDuration),
         "destruction": _taken(args, "DESTRUCTION", lambda v: parseInstant(v) if v else None),
@@ -82,6 +82,12 @@ def _parsed(name: str, value: str, parse: Callable[[str], T]) -> T:
         return parse(value if name == "RUNID" else value.strip())
     except ValueError as e:
         raise BadRequest(f"{name}: {e}") from None
+
+
+def _word(text: str, *words: str) -> str:
+    if text.upper() not in words:
+        raise ValueError(f"{shown(text)} is not {' or '.join(words)}")
+    return text.upper()
 
 
 def _runId(text: str) -> str:

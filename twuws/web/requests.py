@@ -106,6 +106,19 @@ async def readArguments(
     request.args, request.files = _merged(query, body), files
 
 
+def readValue(request: Any, name: str) -> tuple[str, str]:
+    """
+    A parameter's name and its value, which is the whole body.
+
+    @raise BadRequest: L{TooLarge} too.
+    """
+    name = checkedName(name.encode("utf-8", "replace"))
+    size = _size(request.content)
+    if size > MAXIMUM_TEXT:
+        raise TooLarge(f"Parameter {name}: {size} bytes; as text it can have {MAXIMUM_TEXT}")
+    return name, checkedText(request.content.read(), name)
+
+
 def discard(request: Any) -> Deferred[None]:
     """
     Remove the temporary files of a request that nobody has moved.  Never fails.

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.web.resource import Resource
 
 import twuws
-from twuws.errors import NotFound
+from twuws.errors import NotAllowed, NotFound
 from twuws.uws import UWS
 from twuws.web import answers
 from twuws.web.resource import UWSResource
@@ -49,6 +49,12 @@ class RootResource(Resource):
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         return self if path == b"" else _Nothing(self._services)
+
+    def render(self, request: Any) -> bytes:
+        if request.method not in (b"GET", b"HEAD"):
+            method = request.method.decode("ascii", "replace")
+            return answers.failure(request, NotAllowed(method, ["GET", "HEAD"]))
+        return self.render_GET(request)
 
     def render_GET(self, request: Any) -> bytes:
         base = answers.resourceURL(request, self._publicURL)

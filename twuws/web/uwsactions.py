@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twuws.documents import parametersDocument, resultsDocument
-from twuws.errors import BadRequest, NotAllowed, NotFound, UnsupportedMediaType
+from twuws.errors import BadRequest, NotAllowed, NotFound
 from twuws.jobs import UWSJob
 from twuws.times import formatInstant
 from twuws.uws import UWS
@@ -28,6 +28,7 @@ from twuws.uwschanging import Unset
 from twuws.values import FileValue
 from twuws.web import answers
 from twuws.web.controls import Controls
+from twuws.web.requests import readValue
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -69,28 +70,17 @@ class Asked:
 
     async def update(self) -> None:
         """
-        Do what the request says of the job's properties and parameters, then of its phase.
+        Do what the request says of the job: its properties, its parameters and its phase.
         """
         controls, request = self.controls, self.request
-        hasParameters = bool(request.args or request.files)
-        if hasParameters or controls != Controls(phase=controls.phase, action=controls.action):
-            await self.uws.update(
-                self.jobId,
-                request if hasParameters else None,
-                runId=controls.runId,
-                executionDuration=controls.executionDuration,
-                destruction=controls.destruction,
-            )
-        await self.changePhase(controls.phase)
-
-    async def changePhase(self, phase: str | None) -> None:
-        """Do what PHASE says; nothing for C{None}."""
-        if phase == "RUN":
-            await self.uws.run(self.jobId)
-        elif phase == "ABORT":
-            await self.uws.abort(self.jobId)
-        elif phase is not None:
-            raise BadRequest(f"PHASE: {phase[:60]!r} is not RUN or ABORT")
+        await self.uws.update(
+            self.jobId,
+            request if request.args or request.files else None,
+            runId=controls.runId,
+            executionDuration=controls.executionDuration,
+            destruction=controls.destruction,
+            phase=controls.phase,
+        )
 
 
 class JobAction:
@@ -140,7 +130,7 @@ class PhaseAction(JobAction):
     async def doPOST(self, asked: Asked) -> Any:
         if asked.controls.phase is None:
             raise BadRequest("PHASE: it is missing; send PHASE=RUN or PHASE=ABORT")
-        await asked.changePhase(asked.controls.phase)
+        await asked.uws.update(asked.jobId, phase=asked.controls.phase)
         return asked.toJob()
 
 
@@ -239,11 +229,8 @@ class ParametersAction(JobAction):
         """The body is the value, as it is (A-23)."""
         if not asked.segments:
             raise NotAllowed("PUT", ["GET", "HEAD", "POST"])
-        try:
-            value = asked.request.content.read(1 << 21).decode("utf-8")
-        except UnicodeDecodeError:
-            raise UnsupportedMediaType("The value is not text in UTF-8.") from None
-        asked.request.args = {"/".join(asked.segments): [value]}
+        name, value = readValue(asked.request, "/".join(asked.segments))
+        asked.request.args = {name: [value]}
         await asked.uws.update(asked.jobId, asked.request)
         return asked.toJob()
 
