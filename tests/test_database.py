@@ -16,9 +16,10 @@ from twisted.internet.task import deferLater
 
 from tests.working import until
 from twuws import schema
-from twuws.database import Database, Listener, LockTimeout, connect
+from twuws.database import Database, LockTimeout, connect
 from twuws.errors import DatabaseUnavailable, TransactionAborted, Unavailable, UWSError
 from twuws.jobs import UWSJob
+from twuws.listener import Listener
 from twuws.uws import UWS
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
-import psycopg2
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -31,9 +30,9 @@ class Cutout(UWSJob):
 def make(database, tmp_path):
     """Makes facades over one database and directory."""
 
-    def make(cls=UWS, **more):
+    def make(cls=UWS, jobClass=Cutout, **more):
         more = {"database": database, "directory": tmp_path / "jobs", "name": "cutout", **more}
-        return cls(Cutout, **more)
+        return cls(jobClass, **more)
 
     return make
 
@@ -84,8 +83,8 @@ async def test_unknown_property(uws, name):
         ({"parameters": {"ra": "nan"}}, ParameterError),
         ({"parameters": {"ra": ["1", "2"]}}, ParameterError),
         ({"destruction": datetime(2020, 1, 1, tzinfo=UTC)}, BadRequest),
-        ({"executionDuration": -1}, psycopg2.IntegrityError),
-        ({"runId": "a\x00b"}, ValueError),
+        ({"executionDuration": -1}, BadRequest),
+        ({"runId": "a\x00b"}, BadRequest),
     ],
 )
 async def test_bad_values(uws, properties, error):
@@ -301,3 +300,42 @@ async def test_every_method_is_a_deferred(uws):
     for result in (uws.getJob(jobId), uws.getIdsAndPhases(), uws.wait(jobId, 0), uws.abort(jobId)):
         assert isinstance(result, Deferred)
         await result
+
+
+@pytest.mark.parametrize("runId", ["x" * 65, "a\x00", "a\x0b", "\uffff", "\ud800"])
+async def test_run_ids_that_cannot_be(make, runId):
+    uws = make()
+    with pytest.raises(BadRequest, match="RUNID"):
+        await uws.getNewJobId(runId=runId)
+    assert await uws.getIdsAndPhases() == []
+    jobId = await uws.getNewJobId(runId="x" * 64)
+    with pytest.raises(BadRequest, match="RUNID"):
+        await uws.update(jobId, runId=runId)
+    assert (await uws.getJob(jobId)).runId == "x" * 64
+
+
+@pytest.mark.parametrize("seconds", [-1, 2**31])
+async def test_durations_that_cannot_be(make, seconds):
+    uws = make()
+    with pytest.raises(BadRequest, match="EXECUTIONDURATION"):
+        await uws.getNewJobId(executionDuration=seconds)
+    assert await uws.getIdsAndPhases() == []
+
+
+class Needing(UWSJob):
+    """Cannot run without."""
+
+    ra = p.Real(required=True)
+
+
+async def test_created_queued(make):
+    """Run at once: never seen PENDING, and whole even if it cannot be run."""
+    uws = make(jobClass=Needing)
+    request = SimpleNamespace(args={"ra": ["1"]}, files={})
+    jobId = await uws.getNewIdFromRequest(request, run=True)
+    assert (await uws.getJob(jobId)).phase == "QUEUED"
+    missing = SimpleNamespace(args={}, files={})
+    jobId = await uws.getNewIdFromRequest(missing, run=True)
+    job = await uws.getJob(jobId)
+    assert job.phase == "ERROR"
+    assert "ra" in job.error.message

@@ -1,7 +1,7 @@
 """
-PostgreSQL under Twisted: connections, transactions, and LISTEN.
+PostgreSQL under Twisted: connections and transactions.
 
-Nothing outside this module knows txpostgres or psycopg2.  What it adds to them: slots
+Nothing but this module knows txpostgres or psycopg2.  What it adds to them: slots
 that heal, a time limit on connecting, and cancellation that cannot hurt a connection.
 """
 
@@ -18,9 +18,8 @@ import psycopg2
 import psycopg2.extras
 from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, make_dsn, parse_dsn
-from twisted.application.internet import backoffPolicy
 from twisted.application.service import Service
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.threads import deferToThreadPool
@@ -38,7 +37,7 @@ log = Logger()
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 #: What psycopg2 and txpostgres raise when a connection is lost or refused.
-_LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
+LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
 
 
 class LockTimeout(DatabaseUnavailable):
@@ -255,7 +254,7 @@ async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
         raise LockTimeout from e
     except CancelledError as e:  # txpostgres' word for statement_timeout
         raise DatabaseUnavailable("The database took too long.") from e
-    except _LOST as e:
+    except LOST as e:
         raise DatabaseUnavailable(_reason(e)) from e
 
 
@@ -393,68 +392,3 @@ class Database(Service):
             self._slots.put(None)
         if forTransaction:
             self._turns.release()
-
-
-class Listener(Service):
-    """
-    Calls C{notified(payload)} for each NOTIFY on C{channel}.
-
-    C{connected()} is called each time listening starts: whatever was notified while there
-    was no connection is lost, so it is the time to look for oneself.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        channel: str,
-        notified: Callable[[str], object],
-        connected: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.database, self.channel = database, channel
-        self.retry = backoffPolicy(initialDelay=0.2, maxDelay=10)
-        self.notified, self.connected = notified, connected
-        self._running: Deferred[None] = defer.succeed(None)
-
-    def startService(self) -> None:
-        super().startService()
-        self._running = Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        self._running.cancel()
-        return self._running
-
-    def _ended(self, failure: Failure) -> None:
-        failure.trap(CancelledError)
-
-    async def _run(self) -> None:
-        self._attempt = 0
-        while True:
-            try:
-                await self._listen()
-                log.warn("listening again: the connection to the database was lost")
-            except (*_LOST, DatabaseUnavailable) as e:
-                log.warn("not listening: {e}", e=e)
-            self._attempt += 1
-            await task.deferLater(self.database.reactor, self.retry(self._attempt))
-
-    async def _listen(self) -> None:
-        """Listen until the connection is lost."""
-        connection = await connect(self.database.dsn, self.database.reactor)
-        try:
-            connection.addNotifyObserver(lambda n: self._call(self.notified, n.payload))
-            # txpostgres cannot be cancelled without being asked twice
-            await shield(connection.runOperation(f'LISTEN "{self.channel}"'))
-            self._attempt = 0
-            self._call(self.connected)
-            await connection.lost
-        finally:
-            connection.close()
-
-    def _call(self, callback: Callable[..., object], *args: str) -> None:
-        """What a callback does wrong must not end the listening."""
-        try:
-            callback(*args)
-        except Exception:
-            log.failure("hearing of {channel}", channel=self.channel)

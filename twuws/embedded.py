@@ -164,7 +164,8 @@ class EmbeddedPostgres(Service):
         child = self._spawn(
             "initdb",
             *("-D", str(fresh), "-U", "uws", "--encoding=UTF8", "--locale=C"),
-            *("--auth-local=trust", "--auth-host=reject", "--no-instructions"),
+            *("--auth-local=trust", "--auth-host=reject"),
+            *(("--no-instructions",) if self._programs.major >= 14 else ()),
             *(unicode if self._programs.major >= 17 else ()),
             *(("--data-checksums",) if self._durable else ("--no-sync", "--wal-segsize=1")),
             heard=said.append,

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 
-from twuws.database import Database, Listener
+from twuws.database import Database
+from twuws.listener import Listener
 
 
 class PhaseWatcher(Service):

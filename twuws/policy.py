@@ -7,6 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from twuws.errors import BadRequest
+from twuws.times import LONGEST_DURATION
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -31,6 +34,8 @@ class Policy:
         >>> Policy(longestExecutionDuration=60).duration(0)
         60
         """
+        if wanted is not None and not 0 <= wanted <= LONGEST_DURATION:
+            raise BadRequest(f"EXECUTIONDURATION: {wanted} is not from 0 to {LONGEST_DURATION} s")
         longest = self.longestExecutionDuration
         wanted = self.executionDuration if wanted is None else wanted
         return min(wanted or longest, longest) if longest else wanted

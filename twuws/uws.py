@@ -35,7 +35,7 @@ from twuws.phases import (
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import Policy
 from twuws.submission import FilesToAdopt
-from twuws.uwschanging import ChangeableJobs
+from twuws.uwschanging import ChangeableJobs, checkRunId
 from twuws.uwsreading import deferred
 
 T = TypeVar("T")
@@ -145,6 +145,8 @@ class UWS(ChangeableJobs):
             creationTime=datetime.min,
             **properties,
         )
+        if runId := properties.get("runId"):
+            checkRunId(runId)
         job = self._jobOf(record, changeable=True)
         for name, value in parameters.items():
             job.assignParameter(name, value)

@@ -4,6 +4,7 @@ Changing jobs: locks, the properties that clients set, and the moves through the
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -41,6 +42,10 @@ from twuws.policy import Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwsreading import ReadableJobs, deferred
 
+#: How long a RUNID can be, in characters (DALI, 4.3.6).
+LONGEST_RUNID = 64
+_XML_TEXT = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+
 
 class Unset(Enum):
     """The type of L{UNSET}."""
@@ -50,6 +55,15 @@ class Unset(Enum):
 
 #: For arguments whose C{None} means something.
 UNSET: Final = Unset.UNSET
+
+
+def checkRunId(runId: str) -> str:
+    """Return what can be a run id (D-036): all that XML can have, 64 characters at most."""
+    if len(runId) > LONGEST_RUNID or not _XML_TEXT.fullmatch(runId):
+        raise BadRequest(
+            f"RUNID: {runId[:60]!r} is not {LONGEST_RUNID} characters at most that XML can have"
+        )
+    return runId
 
 
 class ChangeableJobs(ReadableJobs):
@@ -154,7 +168,7 @@ class ChangeableJobs(ReadableJobs):
             job = self._jobOf(record, changeable=True)
             if runId is not None:
                 self._checkPhase(job, {PENDING}, "RUNID")
-                job.runId = runId
+                job.runId = checkRunId(runId)
             if executionDuration is not None:
                 self._checkPhase(job, set(Phase) - FINAL, "EXECUTIONDURATION")
                 job.executionDuration = self.policy.duration(executionDuration)

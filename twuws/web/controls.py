@@ -19,10 +19,6 @@ from twuws.web.multipart import ByName, shown
 
 T = TypeVar("T")
 
-#: How long a RUNID can be, in characters (DALI, 4.3.6).
-LONGEST_RUNID = 64
-
-_XML_TEXT = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 _WHOLE = re.compile(r"[+-]?\d{1,100}", re.ASCII)
 _MEDIA_RANGE = re.compile(
     r"\s*(?P<type>\*|[\w!#$&^.+*-]+/[\w!#$&^.+*-]+)"
@@ -60,7 +56,7 @@ def takeControls(args: ByName[str]) -> Controls:
     found: dict[str, list[Any]] = {
         "phase": _taken(args, "PHASE", lambda v: _word(v, "RUN", "ABORT")),
         "action": _taken(args, "ACTION", lambda v: _word(v, "DELETE")),
-        "runId": _taken(args, "RUNID", _runId),
+        "runId": _taken(args, "RUNID", str),
         "executionDuration": _taken(args, "EXECUTIONDURATION", parseDuration),
         "destruction": _taken(args, "DESTRUCTION", lambda v: parseInstant(v) if v else None),
     }
@@ -88,14 +84,6 @@ def _word(text: str, *words: str) -> str:
     if text.upper() not in words:
         raise ValueError(f"{shown(text)} is not {' or '.join(words)}")
     return text.upper()
-
-
-def _runId(text: str) -> str:
-    if len(text) > LONGEST_RUNID or not _XML_TEXT.fullmatch(text):
-        raise ValueError(
-            f"{shown(text)} is not {LONGEST_RUNID} characters at most that XML can have"
-        )
-    return text
 
 
 @dataclass(frozen=True, kw_only=True)
