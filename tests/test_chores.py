@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from tests.jobclasses import Shell
 from tests.test_database import databaseOf, ownServer  # noqa: F401, a fixture
 from tests.working import isAlive, until
 from twuws import schema
-from twuws.chores import Deadlines, JobServices, Reaper, Rescuer
+from twuws.chores import Deadlines, JobServices, Reaper, Rescuer, Sweeper
 from twuws.database import Database
 from twuws.dispatcher import Dispatcher
 from twuws.errors import DatabaseUnavailable, StaleAttempt
@@ -824,3 +825,43 @@ async def test_archived_keeps_its_error(services):
     await uws.changeToPhase(jobId, "ARCHIVED")
     after = await uws.getJob(jobId)
     assert (after.error, after.endTime) == (before.error, before.endTime)
+
+
+async def test_sweeper(services):
+    """What a crash left is removed when it is old, and nothing else."""
+    uws = services["shell"]
+    dirs = uws.workDirs
+    kept = await uws.getNewJobId()
+    orphans = {age: dirs.forJob(f"{age:02x}" * 16) for age in (1, 3)}
+    uploads = {}
+    for age, directory in orphans.items():
+        directory.create()
+        (directory.results / "r").write_text("r")
+        out, uploads[age] = dirs.newUpload()
+        out.close()
+    days = 86400.0
+    for path, age in [
+        (dirs.forJob(kept).path, 3),
+        *((orphans[age].path, age) for age in orphans),
+        *((uploads[age], age) for age in uploads),
+    ]:
+        then = time.time() - age * days
+        os.utime(path, (then, then))
+    sweeper = Sweeper(list(services.values()))
+    sweeper.minimumAge = 2 * days
+    await sweeper.runOnce()
+    assert {jobId for jobId, _ in dirs.known()} == {kept, "01" * 16}
+    assert [path.exists() for path in uploads.values()] == [True, False]
+
+
+async def test_sweeper_with_another_database(services):
+    """A database that knows nothing of what is there is not believed."""
+    uws = services["shell"]
+    directory = uws.workDirs.forJob("ab" * 16)
+    directory.create()
+    os.utime(directory.path, (0, 0))
+    await Sweeper([uws]).runOnce()
+    assert directory.path.exists()
+    os.utime(uws.workDirs.forJob(await uws.getNewJobId()).path, (0, 0))
+    await Sweeper([uws]).runOnce()
+    assert not directory.path.exists()

@@ -123,10 +123,9 @@ async def test_runCanned(uws):
     assert (dict(row)["run_id"], row["phase"]) == ("r", "PENDING")
     async with uws.database.transaction() as t:
         await uws.runCanned("deleteJob", {"jobId": jobId}, t)
-        assert await uws.runCanned("countByPhase", {"service": "some"}, t) == []
-        assert await uws.runCanned("countByPhase", {"service": "some"}) == [
-            {"phase": "PENDING", "jobs": 1}
-        ]
+        known = {"jobIds": [jobId]}
+        assert await uws.runCanned("jobsKnown", known, t) == []
+        assert await uws.runCanned("jobsKnown", known) == [{"job_id": jobId}]
     with pytest.raises(KeyError):
         uws.runCanned("nothing")
 

@@ -122,6 +122,47 @@ class Reaper(Chore):
         await self._uws.directoriesRemoved()
 
 
+class Sweeper(Chore):
+    """
+    Removes directories that no job has, and uploads that never came to a job: what a crash
+    leaves that comes between a directory and its row.
+
+    If the database knows none of the directories it is probably another one, and nothing is
+    removed.
+    """
+
+    interval = 3600
+
+    #: How old, in s, what nobody knows must be; a job's directory is there before its row.
+    minimumAge = 86400.0
+
+    def __init__(self, services: Sequence[UWS]) -> None:
+        super().__init__(services[0].database.reactor)
+        self._services = {uws.workDirs.root: uws for uws in services}
+
+    async def runOnce(self) -> None:
+        for uws in self._services.values():
+            orphans = await self._orphans(uws)
+            for jobId in orphans:
+                uws.removeDirectory(jobId)
+            await uws.directoriesRemoved()
+            if orphans:
+                log.info("{n} directories without a job removed", n=len(orphans))
+
+    async def _orphans(self, uws: UWS) -> list[str]:
+        old = await uws.inThread(uws.workDirs.olderThan, self.minimumAge)
+        known: set[str] = set()
+        for start in range(0, len(old), 1000):
+            some = {"jobIds": old[start : start + 1000]}
+            known.update(row["job_id"] for row in await uws.table.run("jobsKnown", some))
+        if old and not known:
+            root = uws.workDirs.root
+            log.warn("{root}: the database knows none of its directories; is it the right one?",
+                     root=root)  # fmt: skip
+            return []
+        return [jobId for jobId in old if jobId not in known]
+
+
 class Rescuer(Chore):
     """
     Finds the work of nodes that are gone: watches on what still runs on this host, records
@@ -207,6 +248,7 @@ class JobServices(MultiService):
             Rescuer(self.dispatcher),
             Deadlines(jobServices, database.reactor),
             *(Reaper(uws) for uws in jobServices),
+            Sweeper(jobServices),
         ]
         for chore in chores:
             chore.setServiceParent(self)

@@ -195,8 +195,6 @@ STATEMENTS: dict[str, str] = {
         UNION SELECT service FROM stops""",
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
-    "countByPhase": """
-        SELECT phase, count(*) AS jobs FROM jobs WHERE service = %(service)s GROUP BY phase""",
     # Nodes
     "beat": """
         INSERT INTO nodes (node, host, pid, started, version, slots, lease_ends)
@@ -236,5 +234,4 @@ STATEMENTS: dict[str, str] = {
                OR n.node = ANY(%(goneNodes)s))
           AND NOT EXISTS (SELECT FROM queue q WHERE q.node = n.node)
           AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)""",
-    "ping": "SELECT 1 AS one",
 }

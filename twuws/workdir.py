@@ -24,8 +24,9 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
@@ -280,7 +281,17 @@ class WorkDirs:
         """The ids of the jobs that have a directory, with its time of change (s, Unix)."""
         for folder in self.root.glob("[0-9a-f][0-9a-f]"):
             for entry in os.scandir(folder):
-                try:
+                with suppress(FileNotFoundError):
                     yield entry.name, entry.stat().st_mtime
-                except FileNotFoundError:
-                    continue
+
+    def olderThan(self, seconds: float) -> list[str]:
+        """
+        The ids of jobs whose directory has not changed for so long; uploads as old as that
+        are removed, for their request has ended long ago.
+        """
+        limit = time.time() - seconds
+        for entry in os.scandir(self.uploads()):
+            with suppress(FileNotFoundError):
+                if entry.stat().st_mtime < limit:
+                    os.unlink(entry.path)
+        return [jobId for jobId, changed in self.known() if changed < limit and isSafeName(jobId)]
