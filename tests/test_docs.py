@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from twuws import config
-from twuws.config import OPTIONS
 from twuws.errors import ConfigError
+from twuws.options import OPTIONS
 from twuws.parameters import TYPES
 
 ROOT = Path(__file__).parent.parent

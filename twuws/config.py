@@ -20,35 +20,10 @@ from twuws.declarations import program
 from twuws.errors import ConfigError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
+from twuws.options import OPTIONS
 from twuws.policy import Policy
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
-
-#: The keys that are options of the command line, too: what they are, and what they mean.
-OPTIONS: dict[str, tuple[Kind, Any, str]] = {
-    "listen": (
-        Kind.TEXT,
-        "tcp:8080:interface=127.0.0.1",
-        "where to listen, as a Twisted endpoint",
-    ),
-    "database": (
-        Kind.TEXT,
-        None,
-        "the PostgreSQL to use, as postgresql://user@host/name; without it, one of its own is"
-        " run in the data directory",
-    ),
-    "data-dir": (Kind.TEXT, "uws-data", "the directory for job directories and the database"),
-    "public-url": (
-        Kind.TEXT,
-        None,
-        "the URL that clients know this service by, if it is not what they ask for",
-    ),
-    "slots": (Kind.COUNT, 2, "how many jobs this process runs at a time"),
-    "default-duration": (Kind.COUNT, 3600, "execution duration of jobs that ask for none, s"),
-    "longest-duration": (Kind.COUNT, 86400, "longest execution duration, s; 0 for no limit"),
-    "default-lifetime": (Kind.POSITIVE, 7 * 86400, "lifetime of jobs that ask for none, s"),
-    "longest-lifetime": (Kind.POSITIVE, 31 * 86400, "longest lifetime of a job, s"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,31 +1,17 @@
 """
-C{twistd uws}: its options, and the service that it runs.
+C{twistd uws}: its options, and the way to its service.
+
+twistd imports this to show its help, so all that takes time is imported by L{makeService}.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import sys
-from typing import Any
+import signal
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.application.service import IService
 from twisted.python import usage
-from twisted.python.failure import Failure
-from twisted.web.server import Site
 
-from twuws import schema
-from twuws.chores import JobServices
-from twuws.composition import embeddedPostgres, makeDataDir, makeServices
-from twuws.config import OPTIONS, Config, load
-from twuws.database import Database, shield
-from twuws.errors import ConfigError, DatabaseUnavailable, UWSError
-
-log = Logger()
+from twuws.options import OPTIONS
 
 
 class Options(usage.Options):
@@ -46,138 +32,23 @@ class Options(usage.Options):
     ]
 
 
-def makeService(options: Options) -> Service:
+def makeService(options: Options) -> IService:
     """
     Make the service that twistd runs.
 
     @raise SystemExit: with all that is wrong with the configuration, a line each.
     """
+    # Until the service starts, Ctrl-C just ends the process: Python's way is a traceback,
+    # or nothing at all where an exception is not passed on.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    from twuws.config import load
+    from twuws.errors import ConfigError
+    from twuws.workerservice import WorkerService
+
     try:
         config = load(options["config"], {name: options[name] for name in OPTIONS})
     except ConfigError as e:
         raise SystemExit(str(e)) from None
     return WorkerService(config)
-
-
-class WorkerService(Service):
-    """
-    A database, jobs and HTTP, begun in this order and ended in the other.
-
-    @param config: see L{twuws.config.load}.
-    @ivar url: where it is, once it is there.
-    """
-
-    def __init__(self, config: Config, reactor: Any = None) -> None:
-        if reactor is None:
-            from twisted.internet import reactor
-        self.config = config
-        self.reactor = reactor
-        self.url: str | None = None
-        self._starting: Deferred[None] = Deferred()
-        self._begun: list[Any] = []
-
-    def startService(self) -> None:
-        super().startService()
-        self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(self._failed)
-
-    async def _start(self) -> None:
-        config = self.config
-        makeDataDir(config)
-        database = Database(await self._dsn(), reactor=self.reactor)
-        self._begin(database)
-        try:
-            await schema.prepare(database)
-        except DatabaseUnavailable as e:
-            raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
-        services = makeServices(config, database)
-        self._begin(JobServices(services, config.slots))
-        await self._listen(services)
-        names = ", ".join(uws.name for uws in services)
-        log.info("twuws serves {names} at {url}", names=names, url=self.url)
-
-    async def _dsn(self) -> str:
-        """Where the database is; if it is our own, it is started."""
-        if self.config.database is not None:
-            return self.config.database
-        postgres = embeddedPostgres(self.config, self.reactor)
-        self._begin(postgres)
-        return await postgres.start()
-
-    def _begin(self, service: Any) -> None:
-        self._begun.append(service)
-        service.startService()
-
-    async def _listen(self, services: list[Any]) -> None:
-        from twuws.web.root import RootResource  # Klein would install a reactor
-
-        root = RootResource(services, self.config.publicURL, self.config.maximumBody)
-        site = Site(root, parsePOSTFormSubmission=False)
-        site.displayTracebacks = False
-        try:
-            port = await serverFromString(self.reactor, self.config.listen).listen(site)
-        except CannotListenError as e:
-            raise UWSError(
-                f"Port {e.port} cannot be had ({_reason(e)}): stop whatever uses it, or choose"
-                " another one, as in --listen tcp:8081:interface=127.0.0.1."
-            ) from None
-        self._begun.append(_Listening(port))
-        self.url = self.config.publicURL or _urlOf(port.getHost())
-
-    def _failed(self, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            return
-        if failure.check(KeyboardInterrupt):  # before the reactor heeds signals itself
-            self.reactor.callLater(0, self.reactor.stop)
-            return
-        if failure.check(UWSError):
-            log.critical("twuws cannot start: {e}", e=failure.value)
-        else:
-            log.failure("twuws cannot start", failure)
-        _exitWith(1)
-        self.reactor.callLater(0, self.reactor.stop)
-
-    async def stopService(self) -> None:
-        """Stop all of it; work in processes of its own goes on."""
-        super().stopService()
-        self._starting.cancel()
-        await shield(self._starting)
-        while self._begun:
-            await maybeDeferred(self._begun.pop().stopService)
-
-
-class _Listening:
-    """A port, as something to stop."""
-
-    def __init__(self, port: Any) -> None:
-        self._port = port
-
-    def stopService(self) -> Any:
-        return self._port.stopListening()
-
-
-def _reason(error: CannotListenError) -> str:
-    return getattr(error.socketError, "strerror", None) or str(error.socketError)
-
-
-def _urlOf(address: Any) -> str:
-    """A URL for people to try, of an address that is listened to."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(address)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-    return f"http://{host}:{address.port}/"
-
-
-def _exitWith(status: int) -> None:
-    """
-    Make the process end with a status once twistd has cleaned up: it knows no way to say
-    that a service could not start.
-    """
-
-    def leave() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-    atexit.register(leave)

@@ -11,7 +11,7 @@ from typing import Any
 
 import twuws
 from twuws.admin import commands
-from twuws.config import OPTIONS
+from twuws.options import OPTIONS
 from twuws.phases import Phase
 from twuws.times import parseInstant
 
