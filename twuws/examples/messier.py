@@ -215,7 +215,7 @@ class Messier(UWSJob):
             writeVOTable(out, columns, self._rows(table, positions, 0.0), infos)
         with self.openResult("result.csv", "text/csv") as out:
             writeCSV(out, columns, self._rows(table, positions, 0.5))
-        self.reportProgress(1.0, f"{len(positions)} positions matched")
+        self.reportProgress(1.0, f"positions matched: {len(positions)}")
 
     def _input(self) -> Table:
         """The uploaded table, or one of one row."""
