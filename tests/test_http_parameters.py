@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from twisted.internet.defer import Deferred, gatherResults
 
 from tests.validation import validate
 
@@ -245,3 +246,23 @@ async def test_thousands_of_names(serving):
     url = await serving.create([(f"p{n}", "1") for n in range(5000)])
     assert len(parameters(await serving.job(url))) == 5000
     assert serving.reactor.seconds() - before < 5
+
+
+async def test_uploads_at_the_same_time(serving):
+    """Two requests whose files would be called the same: each parameter keeps its own."""
+    url = await serving.create()
+    first = {"UPLOAD": "t1,param:f"}
+    await gatherResults(
+        [
+            Deferred.fromCoroutine(
+                serving.post(
+                    url + "/parameters", data, files={"f": ("a", "text/plain", io.BytesIO(content))}
+                )
+            )
+            for data, content in ((first, b"labelled"), ({}, b"plain"))
+        ]
+    )
+    shown = dict(parameters(await serving.job(url)))
+    label, _, reference = shown["UPLOAD"].partition(",")
+    assert (label, (await serving.get(shown["f"])).content) == ("t1", b"plain")
+    assert (await serving.get(reference)).content == b"labelled"

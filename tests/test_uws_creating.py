@@ -144,8 +144,24 @@ async def test_gives_up_on_the_database(make, database):
     with pytest.raises(DatabaseUnavailable):
         await uws.getNewJobId(timeout=0.6)
     assert 0.2 < database.reactor.seconds() - began < 5
-    await assertNothing(uws, database)
+    assert await database.query("SELECT * FROM jobs") == []
     await late.stopService()
+
+
+async def test_all_answers_lost(make, monkeypatch):
+    """The job may be there though nobody heard so: then its directory is there, too."""
+    uws = make()
+    create = uws.table.create
+
+    async def lossy(*args):
+        await create(*args)
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(uws.table, "create", lossy)
+    with pytest.raises(DatabaseUnavailable):
+        await uws.getNewJobId(timeout=0)
+    ((jobId, _),) = await uws.getIdsAndPhases()
+    assert uws.workDirs.forJob(jobId).results.is_dir()
 
 
 async def test_lost_answer(make, monkeypatch):

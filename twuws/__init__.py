@@ -46,15 +46,24 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    """Import a public name, once."""
+    value: Any
     if name == "parameters":
-        return import_module("twuws.parameters")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        value = import_module("twuws.parameters")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name == "__version__":
+        value = _version()
+    else:
+        raise AttributeError(f"module 'twuws' has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
-        try:
-            return version("twuws")
-        except PackageNotFoundError:  # a source tree that was never installed
-            return "0+unknown"
-    raise AttributeError(f"module 'twuws' has no attribute {name!r}")
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("twuws")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"

@@ -4,7 +4,7 @@ Uploaded files on their way into a job's directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,14 @@ class FilesToAdopt:
     Making it turns the L{Upload}s in C{request.files} into the L{FileValue}s that
     parameters can have.  Nothing is moved before L{adopt}, so that a request that is refused
     changes nothing, nor is a file of the job replaced: a new one gets a name of its own.
+
+    @param declared: names of parameters: below C{parameters/} in URLs, these are theirs, and no
+        file of another parameter is called so.
     """
 
-    def __init__(self, workDir: WorkDir, request: Any) -> None:
+    def __init__(self, workDir: WorkDir, request: Any, declared: Collection[str] = ()) -> None:
         self._workDir = workDir
+        self._declared = {name.lower() for name in declared}
         self._sources: dict[str, Path] = {}
         request.files = {
             name: [self._named(name, upload) for upload in uploads]
@@ -55,6 +59,8 @@ class FilesToAdopt:
             file = known[0]
         else:
             wanted = upload.part if upload.label else parameter
+            if upload.label and wanted.lower() in self._declared:
+                wanted += "-upload"
             file = self._workDir.freeName(wanted, self._sources)
             self._sources[file] = upload.path
         return FileValue(

@@ -129,7 +129,7 @@ class UWS(ChangeableJobs):
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
-        files = FilesToAdopt(self.workDirs.forJob(job.jobId), request)
+        files = FilesToAdopt(self.workDirs.forJob(job.jobId), request, job.declarations)
         await maybeDeferred(self.setParamsFromRequest, job, request)
         return await self._create(job, None, files, run)
 
@@ -168,6 +168,8 @@ class UWS(ChangeableJobs):
             if files is not None:
                 await self.inThread(files.adopt, job.parameters)
             await self._persistently(lambda: self._insert(job, run), timeout)
+        except DatabaseUnavailable:
+            raise  # the row may be there all the same; if it is not, the Sweeper comes
         except BaseException:
             await self.inThread(workDir.remove)
             raise

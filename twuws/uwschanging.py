@@ -163,7 +163,6 @@ class ChangeableJobs(ReadableJobs):
         @raise NotPending: if it is too late for any of that.
         @raise BadRequest: for a destruction time in the past (A-42), or a value that is wrong.
         """
-        files = request and FilesToAdopt(self.workDirs.forJob(jobId), request)
         async with self._locked(jobId) as (t, record, now):
             job = self._jobOf(record, changeable=True)
             if runId is not None:
@@ -178,6 +177,7 @@ class ChangeableJobs(ReadableJobs):
                 job.destruction = self.policy.destruction(destruction, now)
             if request is not None:
                 self._checkPhase(job, {PENDING}, "Parameters")
+                files = FilesToAdopt(self.workDirs.forJob(jobId), request, job.declarations)
                 await maybeDeferred(self.setParamsFromRequest, job, request)
                 await self.inThread(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)
