@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -156,8 +156,9 @@ async def test_held_while_it_could_be_claimed(uws):
     """A job that somebody held when the node looked is not left for long."""
     jobId = await uws.getNewJobId()
     await uws.run(jobId)
-    async with serving(uws) as jobServices:
+    async with AsyncExitStack() as stack:
         async with uws.changeableJob(jobId):
+            jobServices = await stack.enter_async_context(serving(uws))
             await until(lambda: jobServices.dispatcher._looking is None)
             assert jobServices.dispatcher.busy == 0
         job = await ended(uws, jobId).addTimeout(5, uws.database.reactor)

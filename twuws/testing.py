@@ -38,7 +38,7 @@ from typing import IO
 import psutil
 
 #: How long a service may take to end after an interrupt, s.
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 _LAUNCH = "from twuws.testing import _launch; _launch()"
 _SERVES = re.compile(r"twuws serves .* at (\S+)$")
