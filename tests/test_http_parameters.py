@@ -154,7 +154,7 @@ async def test_upload_refused_leaves_nothing(serving):
         ({"f": "param:nothing"}, {"other": ("a", "text/plain", io.BytesIO(FILE))}),
         ({}, {"other": ("a", "text/plain", io.BytesIO(FILE))}),
         ({"x": "99"}, {"f": ("a", "text/plain", io.BytesIO(FILE))}),
-        ({"UPLOAD": "t,http://127.0.0.1/"}, {"f": ("a", "text/plain", io.BytesIO(FILE))}),
+        ({"UPLOAD": "t,file:///etc/passwd"}, {"f": ("a", "text/plain", io.BytesIO(FILE))}),
     ):
         answer = await serving.post("", data, files=files)
         assert answer.status == 400, data
@@ -163,7 +163,7 @@ async def test_upload_refused_leaves_nothing(serving):
 
 
 async def test_unknown_body(serving):
-    for kind in ("application/x-nothing", "application/json", "text/xml"):
+    for kind in ("application/x-nothing", "text/json", "text/xml"):
         answer = await serving.post("", b"{}", headers={"Content-Type": kind})
         assert answer.status == 415
         assert kind in answer.text

@@ -19,6 +19,7 @@ from twuws.parameters import (
     TYPES,
     Boolean,
     Choice,
+    Document,
     File,
     Instant,
     Integer,
@@ -53,6 +54,7 @@ class Declared(UWSJob):
     interval = Interval()
     energy = Interval(minimum=0, maximum=10, unit="keV")
     file = File()
+    document = Document()
 
 
 ALL = list(Declared.declarations.values())
@@ -111,6 +113,7 @@ EVERY_VALUE: list[tuple[Parameter[Any], st.SearchStrategy[Any]]] = [
         st.lists(st.floats(allow_nan=False), min_size=2, max_size=2).map(sorted).map(tuple),
     ),
     (File(), ANY_TEXT),
+    (Document(), ANY_TEXT),
 ]
 
 

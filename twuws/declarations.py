@@ -47,7 +47,10 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     command = _command(table, declared)
     stdin = table.take("stdin", Kind.TEXT, None)
     results = tuple(_result(id, one) for id, one in table.tables("results").items())
-    more: dict[str, Any] = {"restartable": table.take("restartable", Kind.TRUTH, False)}
+    more: dict[str, Any] = {
+        "restartable": table.take("restartable", Kind.TRUTH, False),
+        "valuesAreCheckedAtRun": table.take("check-at-run", Kind.TRUTH, False),
+    }
     title = table.take("title", Kind.TEXT, None)
     if title is not None:
         more["title"] = title

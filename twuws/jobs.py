@@ -145,11 +145,14 @@ class UWSJob:
 
     @cvar declarations: the declared parameters by name.
     @cvar restartable: whether the work may be started again if it was lost.
+    @cvar valuesAreCheckedAtRun: take any values, and see at RUN whether the declarations
+        do; what is wrong ends the job in ERROR then (A-20).
     @cvar title: for people; the first line of the docstring if not given.
     """
 
     declarations: ClassVar[Mapping[str, Parameter[Any]]] = MappingProxyType({})
     restartable: ClassVar[bool] = False
+    valuesAreCheckedAtRun: ClassVar[bool] = False
     title: ClassVar[str] = ""
 
     jobId: str = _property("jobId", "The job's id, unique in the installation.")
@@ -270,10 +273,8 @@ class UWSJob:
             isMultiple = declared.multiple if declared else name.lower() == "upload"
             if accumulate and isMultiple:
                 accepted = (*parameters.get(name, ()), *accepted)
-            if declared is not None:
-                if len(accepted) > 1 and not declared.multiple:
-                    raise declared.refuse(f"{len(accepted)} values were given, but it takes one")
-                accepted = tuple(declared.accept(one) for one in accepted)
+            if declared is not None and not self.valuesAreCheckedAtRun:
+                accepted = declared.acceptAll(accepted)
             if accepted:
                 parameters[name] = accepted
             else:
@@ -298,6 +299,9 @@ class UWSJob:
         for name in self.missing():
             wanted = self.declarations[name].wanted()
             raise ParameterError(name, f"it is required, but was not given; it is {wanted}")
+        if self.valuesAreCheckedAtRun:
+            for name, declared in self.declarations.items():
+                declared.acceptAll(self.parameters.get(name, ()))
 
     # For subclasses to override
 

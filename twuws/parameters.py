@@ -95,6 +95,12 @@ class Parameter(Generic[T]):
         self.parse(value)
         return value
 
+    def acceptAll(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Return all values if this parameter can have them; see L{accept}."""
+        if len(values) > 1 and not self.multiple:
+            raise self.refuse(f"{len(values)} values were given, but it takes one")
+        return tuple(self.accept(one) for one in values)
+
     def value(self, stored: Value) -> T:
         """The Python value of what is stored."""
         return self.parse(str(stored))
@@ -368,7 +374,22 @@ class File(Parameter[str]):
         return "an uploaded file"
 
 
+class Document(File):
+    """
+    A file that is an XML document; it is seen to that it is well-formed, and has no DOCTYPE.
+
+    It comes as any other file does.  If a job class has just one, it can also be the whole
+    body of the request.
+    """
+
+    typeName = "document"
+
+    def wanted(self) -> str:
+        return "an XML document"
+
+
 #: The declarations by the name of their class, for configuration files.
 TYPES: dict[str, type[Parameter[Any]]] = {
-    kind.__name__: kind for kind in (Integer, Real, Text, Choice, Boolean, Instant, Interval, File)
+    kind.__name__: kind
+    for kind in (Integer, Real, Text, Choice, Boolean, Instant, Interval, File, Document)
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,11 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
 
 from twuws.errors import BadRequest, TooLarge
 from twuws.submission import Upload
+from twuws.values import mediaTypeOf
+from twuws.web.bodyfiles import BodyFiles
 from twuws.workdir import WorkDirs
 
 T = TypeVar("T")
@@ -40,10 +40,10 @@ MAXIMUM_HEADER = 16 * 2**10
 HELD = 64 * 2**10
 HELD_TOGETHER = 2**20
 
-_CHUNK = 64 * 2**10
 _BOUNDARY = re.compile(r"[;\s]boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s\"]+))", re.IGNORECASE)
 _EXTENDED = re.compile(r";\s*(name|filename)\*\s*=\s*([\w-]+)'[\w-]*'([^;\s]+)", re.I | re.ASCII)
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;[\x20-\x7e]*)?", re.ASCII)
+#: A semicolon that is no part of a URI.
+_BETWEEN_PAIRS = re.compile(r";(?=\s*(?:;|$|[^;,]*,\s*[A-Za-z][A-Za-z0-9+.-]*:))")
 REFERENCE = re.compile(r"param:(\S+)", re.IGNORECASE)
 #: Codecs that decode in linear time; ASCII is read as what it is a part of.
 _CODECS = {
@@ -158,13 +158,10 @@ class _Part:
         fileName = segment.filename
         if fileName is not None:
             fileName = fileName.encode("latin-1").decode("utf-8", "replace")
-        mediaType = (segment.header("Content-Type") or "").strip()
-        if len(mediaType) > 200 or not _MEDIA_TYPE.fullmatch(mediaType):
-            mediaType = "application/octet-stream"
         return cls(
             name=name,
             fileName=extended.get("filename", fileName),
-            mediaType=mediaType,
+            mediaType=mediaTypeOf(segment.header("Content-Type") or ""),
             charset=segment.charset or "",
         )
 
@@ -190,33 +187,22 @@ class _Part:
         )
 
 
-def removeFiles(paths: Iterable[Path]) -> None:
-    """Remove temporary files, as far as they are still there."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-class Form:
+class Form(BodyFiles):
     """
     The multipart form in the body of one request.
 
     @ivar texts: names and values of the parts that are text, in their order.
     @ivar files: the parts that are files.
-    @ivar paths: all temporary files.
     """
 
     def __init__(self, content: IO[bytes], boundary: bytes, uploads: WorkDirs) -> None:
+        super().__init__(content, uploads)
         self.texts: list[tuple[str, str]] = []
         self.files: ByName[Upload] = ByName()
-        self.paths: list[Path] = []
-        self._content = content
         self._boundary = boundary
-        self._uploads = uploads
         self._parts: list[_Part] = []
         self._fileParts: list[_Part] = []
         self._heldTogether = 0
-        self._out: IO[bytes] | None = None
-        self._abandoned = False
 
     async def read(
         self, query: Collection[tuple[str, str]], fileNames: Collection[str], inThread: bool
@@ -238,33 +224,6 @@ class Form:
         if steps:
             await self._inThread(steps)
 
-    def _inThread(self, steps: list[Callable[[], None]]) -> Deferred[None]:
-        """Take steps in a thread, which cleans up behind itself if the Deferred is cancelled."""
-
-        def abandon(_: Deferred[None]) -> None:
-            self._abandoned = True
-
-        def ended(result: Any) -> Any:
-            return deferToThread(self.discard) if self._abandoned else outer.callback(result)
-
-        outer: Deferred[None] = Deferred(abandon)
-        deferToThread(self._take, steps).addBoth(ended)
-        return outer
-
-    def _take(self, steps: list[Callable[[], None]]) -> None:
-        try:
-            for step in steps:
-                step()
-        except BaseException:
-            self.discard()
-            raise
-
-    def discard(self) -> None:
-        """Remove all temporary files.  Blocks."""
-        if self._out is not None:
-            self._out.close()
-        removeFiles(self.paths)
-
     def _parse(self) -> None:
         try:
             parser = PushMultipartParser(
@@ -280,14 +239,6 @@ class Form:
             raise TooLarge(f"The multipart form goes beyond what is taken: {e}") from None
         except MultipartError as e:
             raise BadRequest(f"The multipart form is malformed: {e}") from None
-
-    def _chunk(self) -> bytes:
-        try:
-            if not self._abandoned:
-                return self._content.read(_CHUNK)
-        except ValueError:  # Twisted closes the body when the connection is lost
-            pass
-        raise BadRequest("The client hung up while its form was read.")
 
     def _happened(self, event: Any) -> None:
         if isinstance(event, MultipartSegment):
@@ -311,11 +262,6 @@ class Form:
         else:
             part.held += data
             self._heldTogether += len(data)
-
-    def _newFile(self) -> tuple[IO[bytes], Path]:
-        out, path = self._uploads.newUpload()
-        self.paths.append(path)
-        return out, path
 
     def _decide(self, query: Collection[tuple[str, str]], fileNames: Collection[str]) -> None:
         """Tell the files from the text: a reference may follow what it refers to."""
@@ -357,7 +303,8 @@ def referencesIn(name: str, value: str) -> list[str]:
 
 
 def uploadPairs(value: str) -> Iterator[tuple[str, str]]:
-    for pair in value.split(";"):
+    """Labels and URIs, of which older clients send several in one value (TAP 1.0, 2.5.2)."""
+    for pair in _BETWEEN_PAIRS.split(value):
         if pair.strip():
             label, _, uri = pair.partition(",")
             yield label.strip(), uri.strip()

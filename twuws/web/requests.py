@@ -7,35 +7,38 @@ Nothing here answers: what is wrong is raised, with a message for whoever asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.web.http import parse_qs
 
-from twuws.errors import BadRequest, TooLarge, UnsupportedMediaType
+from twuws.errors import TooLarge, UnsupportedMediaType
 from twuws.submission import Upload
+from twuws.values import mediaTypeOf
+from twuws.web.bodies import tooLarge
+from twuws.web.bodyfiles import WholeBody, removeFiles
+from twuws.web.jsonbodies import isJSON, pairsOfJSON
 from twuws.web.multipart import (
     HELD,
     MAXIMUM_ALL_TEXT,
     MAXIMUM_PAIRS,
     MAXIMUM_TEXT,
-    REFERENCE,
     ByName,
     Form,
     boundaryOf,
     checkedName,
     checkedText,
-    removeFiles,
     shown,
-    uploadPairs,
 )
+from twuws.web.references import referenced as referenced
+from twuws.web.xmlbodies import isXML
 from twuws.workdir import WorkDirs
 
 #: Bodies up to this size, in bytes, are parsed in the reactor, larger ones in a thread.
@@ -43,8 +46,9 @@ from twuws.workdir import WorkDirs
 SMALL_BODY = HELD
 
 _FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+_JSON = "application/json"
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^;\s\"]+)", re.IGNORECASE)
 _LOOKS_LIKE_A_FORM = re.compile(rb"[^\s<>&=]+=[^\s<>&]*(?:&[^\s<>&=]+=[^\s<>&]*)*\s*")
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 
 _log = Logger()
 
@@ -60,50 +64,42 @@ async def readArguments(
     *,
     uploads: WorkDirs,
     fileNames: Collection[str] = (),
+    documents: Collection[str] = (),
     maximumBody: int | None = None,
 ) -> None:
     """
     Set C{request.args} to L{Arguments}, and C{request.files} to L{Upload}s by their part.
 
-    Arguments come from the query, then from the form that a POST has.  What the body says
-    in the same words again, or under a name that differs in case, counts once.  The caller
-    calls L{discard} when it is done with the request.
+    Arguments come from the query, then from the form or the JSON object that a POST has.
+    What the body says in the same words again, or under a name that differs in case, counts
+    once.  The caller calls L{discard} when it is done with the request.
 
     @param request: a C{twisted.web} request, of a C{Site} that does not parse forms.
     @param uploads: where files go.
     @param fileNames: the names of parts that are files even if they do not look it.
+    @param documents: the names of parameters that are XML documents.  If there is just one,
+        a body that is XML is its value, and is not looked into here.
     @param maximumBody: in bytes; C{None} for any size.
-    @raise UnsupportedMediaType: for a body that is no form; for other methods than POST
+    @raise UnsupportedMediaType: for a body of another kind; for other methods than POST
         the body is left alone.
     @raise BadRequest: L{TooLarge} too; nothing is left on disk then.
     """
     if isinstance(request.args, Arguments):
         return
     request.uploads = []
-    files: ByName[Upload] = ByName()
     rawQuery: bytes = request.uri.partition(b"?")[2]
-    query, body = _pairs(rawQuery), list[tuple[str, str]]()
+    query, body = _pairs(rawQuery), _Body()
     size = _size(request.content)
     if maximumBody is not None and size > maximumBody:
-        raise TooLarge(f"The body has {size} bytes; {maximumBody} is the most this service takes.")
+        raise tooLarge(size, maximumBody)
     if request.method == b"POST" and size:
         if request.args != parse_qs(rawQuery, 1):
             _warnOfParsedForms()
-        contentType = _text(request.getHeader(b"content-type"))
-        kind = contentType.partition(";")[0].strip().lower()
-        if kind == _MULTIPART:
-            form = Form(request.content, boundaryOf(contentType), uploads)
-            await form.read(query, fileNames, inThread=size > SMALL_BODY)
-            body, files, request.uploads = form.texts, form.files, form.paths
-        elif kind in (_FORM, ""):
-            body = await _readForm(request.content, size, isDeclared=bool(kind))
-        else:
-            raise UnsupportedMediaType(
-                f"A body of type {shown(kind)} cannot be read; send {_FORM} or {_MULTIPART}."
-            )
-    if len(query) + len(body) > MAXIMUM_PAIRS:
+        body = await _read(request, size, uploads, query, fileNames, documents)
+    if len(query) + len(body.pairs) > MAXIMUM_PAIRS:
         raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.")
-    request.args, request.files = _merged(query, body), files
+    request.uploads = body.paths
+    request.args, request.files = _merged(query, body.pairs), body.files
 
 
 def readValue(request: Any, name: str) -> tuple[str, str]:
@@ -113,6 +109,7 @@ def readValue(request: Any, name: str) -> tuple[str, str]:
     @raise BadRequest: L{TooLarge} too.
     """
     name = checkedName(name.encode("utf-8", "replace"))
+    _refuseEncoded(request)
     size = _size(request.content)
     if size > MAXIMUM_TEXT:
         raise TooLarge(f"Parameter {name}: {size} bytes; as text it can have {MAXIMUM_TEXT}")
@@ -153,19 +150,86 @@ def _size(content: IO[bytes]) -> int:
     return size
 
 
-async def _readForm(content: IO[bytes], size: int, isDeclared: bool) -> list[tuple[str, str]]:
+@dataclass(kw_only=True)
+class _Body:
+    """What a body says: names and values, files by their part, and all temporary files."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    files: ByName[Upload] = field(default_factory=ByName)
+    paths: list[Path] = field(default_factory=list)
+
+
+async def _read(
+    request: Any,
+    size: int,
+    uploads: WorkDirs,
+    query: list[tuple[str, str]],
+    fileNames: Collection[str],
+    documents: Collection[str],
+) -> _Body:
+    """Read a body as what its Content-Type says that it is."""
+    _refuseEncoded(request)
+    content: IO[bytes] = request.content
+    contentType = _text(request.getHeader(b"content-type"))
+    kind = contentType.partition(";")[0].strip().lower()
+    if kind == _MULTIPART:
+        form = Form(content, boundaryOf(contentType), uploads)
+        await form.read(query, fileNames, inThread=size > SMALL_BODY)
+        return _Body(pairs=form.texts, files=form.files, paths=form.paths)
+    if kind in (_FORM, ""):
+        return _Body(pairs=await _readForm(content, size, isDeclared=bool(kind)))
+    if isJSON(kind):
+        _refuseCharset(contentType)
+        return _Body(pairs=await _readText(content, size, pairsOfJSON))
+    if isXML(kind) and len(documents) == 1:
+        (name,) = documents
+        whole = WholeBody(content, uploads)
+        upload = await whole.read(name, mediaTypeOf(contentType))
+        return _Body(files=ByName({name: [upload]}), paths=whole.paths)
+    known = [_FORM, _MULTIPART, _JSON] + ["application/xml"] * (len(documents) == 1)
+    raise UnsupportedMediaType(
+        f"A body of type {shown(kind)} cannot be read here; send {_alternatives(known)}."
+    )
+
+
+def _alternatives(words: list[str]) -> str:
+    return ", ".join(words[:-1]) + " or " + words[-1]
+
+
+def _refuseEncoded(request: Any) -> None:
+    encoding = _text(request.getHeader(b"content-encoding")).strip()
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedMediaType(
+            f"The body's Content-Encoding {shown(encoding)} is not taken; send it as it is."
+        )
+
+
+def _refuseCharset(contentType: str) -> None:
+    found = _CHARSET.search(contentType)
+    if found and found[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMediaType(f"JSON in {shown(found[1])} cannot be read; send UTF-8.")
+
+
+async def _readText(
+    content: IO[bytes], size: int, parse: Callable[[bytes], list[tuple[str, str]]]
+) -> list[tuple[str, str]]:
+    """Parse a body that has no files: a large one in a thread."""
     if size > MAXIMUM_ALL_TEXT:
         raise TooLarge(f"A form of {size} bytes: {MAXIMUM_ALL_TEXT} at most, more as {_MULTIPART}")
+    if size <= SMALL_BODY:
+        return parse(content.read())
+    return await deferToThread(lambda: parse(content.read()))
 
-    def read() -> list[tuple[str, str]]:
-        raw = content.read()
+
+async def _readForm(content: IO[bytes], size: int, isDeclared: bool) -> list[tuple[str, str]]:
+    def parse(raw: bytes) -> list[tuple[str, str]]:
         if not isDeclared and (size > SMALL_BODY or not _LOOKS_LIKE_A_FORM.fullmatch(raw)):
             raise UnsupportedMediaType(
                 f"The body has no Content-Type and is no form; send {_FORM} or {_MULTIPART}."
             )
         return _pairs(raw)
 
-    return read() if size <= SMALL_BODY else await deferToThread(read)
+    return await _readText(content, size, parse)
 
 
 def _pairs(raw: bytes) -> list[tuple[str, str]]:
@@ -197,67 +261,3 @@ def _merged(*sources: list[tuple[str, str]]) -> Arguments:
         if args.get(name) != values:
             args.setdefault(name, []).extend(values)
     return args
-
-
-def referenced(
-    args: ByName[str], files: ByName[Upload], fileNames: Collection[str] = ()
-) -> ByName[Upload]:
-    """
-    Say which parameters the files of a request are the values of.
-
-    C{X=param:part} gives parameter X that file; so does C{UPLOAD=X,param:part} for a
-    declared X, and any other label makes a value of C{UPLOAD} that has it.  A file that
-    nothing refers to belongs to the declared parameter that its part is named like.
-
-    @param args: references are taken out of it.
-    @param fileNames: the declared File parameters; the result has their spelling.
-    @return: where a client refers to one part twice, two uploads share a path.
-    @raise BadRequest: for a reference to nothing, and for a file that is for nothing.
-    """
-    declared = {name.lower(): name for name in fileNames}
-    values: ByName[Upload] = ByName()
-    used: set[str] = set()
-
-    def give(name: str, uri: str, label: str | None = None) -> None:
-        found = REFERENCE.fullmatch(uri)
-        part = unquote(found[1]) if found else ""
-        several = files.get(part, [])
-        if len(several) != 1:
-            raise BadRequest(
-                f"{label or name}: it refers to a part {shown(part)} with a file, and"
-                f" {len(several)} parts of this request are called so; it takes one"
-            )
-        used.add(part.lower())
-        values.setdefault(declared.get(name.lower(), name), []).append(
-            replace(several[0], label=label)
-        )
-
-    labels: set[str] = set()
-    for value in args.pop("UPLOAD", []):
-        for label, uri in uploadPairs(value):
-            if not _LABEL.fullmatch(label) or not REFERENCE.fullmatch(uri):
-                raise BadRequest(
-                    f"UPLOAD: {shown(value)} is not label,param:part, where the label has"
-                    " letters, digits and _, and the part is in the same request; URLs to"
-                    " load from are not supported yet"
-                )
-            if label.lower() in labels:
-                raise BadRequest(f"UPLOAD: the label {label} is there more than once")
-            labels.add(label.lower())
-            isDeclared = label.lower() in declared
-            give(label if isDeclared else "UPLOAD", uri, None if isDeclared else label)
-    for name in list(args):
-        references = [value for value in args[name] if REFERENCE.fullmatch(value.strip())]
-        for value in references:
-            give(name, value.strip())
-        args[name] = [value for value in args[name] if value not in references]
-        if references and not args[name]:
-            del args[name]
-    for name, several in files.items():
-        if name.lower() in declared:
-            if name.lower() not in used:
-                values.setdefault(declared[name.lower()], []).extend(several)
-        elif name.lower() not in used:
-            known = ", ".join(declared.values()) or "none"
-            raise BadRequest(f"Part {name}: nothing refers to it; parameters for files: {known}")
-    return values

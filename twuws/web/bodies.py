@@ -1,0 +1,170 @@
+"""
+Requests whose bodies wait on disk, and end where they become too large.
+
+Twisted keeps large bodies in the directory for temporary files, which often is memory, takes
+them whatever their size, and closes a connection in a way that loses the answer to a client
+that still sends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any
+
+from twisted.internet.interfaces import ISSLTransport
+from twisted.logger import Logger
+from twisted.web.http import HTTPChannel, datetimeToString
+from twisted.web.server import Request
+
+from twuws.errors import TooLarge, Unavailable, UWSError
+from twuws.web import answers, headers
+from twuws.web.settings import WebSettings
+from twuws.workdir import WorkDirs
+
+#: Bodies of a known length below this, in bytes, stay in memory, as Twisted has it.
+SMALL = 100_000
+
+_log = Logger()
+
+
+def requestFactory(
+    directory: str | os.PathLike[str], maximumBody: int | None = None
+) -> Callable[..., SpooledRequest]:
+    """
+    What makes the requests of a C{Site}: C{Site(root, requestFactory=requestFactory(…))}.
+
+    @param directory: where the directories of the jobs are, as C{UWS} is told.
+    @param maximumBody: how large a body may be, whatever it is for, in bytes; C{None} for
+        any size.
+    """
+    return partial(SpooledRequest, uploads=WorkDirs(directory).uploads, maximumBody=maximumBody)
+
+
+def tooLarge(size: int | None, maximum: int) -> TooLarge:
+    """The error for a body of so many bytes; C{None} for one whose end has not come."""
+    found = f"more than {maximum}" if size is None else str(size)
+    return TooLarge(f"The body has {found} bytes; {maximum} is the most this service takes.")
+
+
+class SpooledRequest(Request):
+    """
+    A request whose body, if it is large, is in an unlinked file.
+
+    It takes no form apart, whatever the C{Site} says.  A body beyond the limit is answered
+    with 413 as soon as that is known, and without C{100 Continue}.  To close the connection
+    then would make the kernel reset it while the client still sends, and a reset overtakes
+    the answer.  So only our side is closed, and what comes is passed over for a while.
+
+    @ivar lingerSeconds: how long a client that was refused may go on, s.
+    @ivar lingerBytes: how much it may send.
+    """
+
+    content: Any
+    lingerSeconds = 10.0
+    lingerBytes = 2**30
+
+    def __init__(
+        self,
+        channel: Any,
+        *args: Any,
+        uploads: Callable[[], Path],
+        maximumBody: int | None = None,
+    ) -> None:
+        super().__init__(channel, *args, parsePOSTFormSubmission=False)
+        self._uploads = uploads
+        self._maximumBody = maximumBody
+        self._received = 0
+        self._refusal: UWSError | None = None
+        self._lingering: Any = None
+
+    def gotLength(self, length: int | None) -> None:
+        """The headers are there; a chunked body has the length C{None}."""
+        most = self._maximumBody
+        if most is not None and length is not None and length > most:
+            self._refuse(tooLarge(length, most))
+        elif length is not None and length < SMALL:
+            self.content = BytesIO()
+        else:
+            self._guarded(self._spool)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Some of the body has come."""
+        self._received += len(data)
+        if self._refusal is not None:
+            if self._received > self.lingerBytes:
+                self._abort()
+        elif self._maximumBody is not None and self._received > self._maximumBody:
+            self._refuse(tooLarge(None, self._maximumBody))
+        else:
+            self._guarded(partial(self.content.write, data))
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of the body has come."""
+        if self._refusal is None:
+            self._guarded(self.content.flush)
+        if self._refusal is None:
+            super().requestReceived(command, path, version)
+            return
+        self._stopLingering()
+        self.method, self.uri, self.clientproto = command, path, version
+        if not self.startedWriting:
+            self.write(answers.failure(self, self._refusal))
+        self.finish()
+
+    def connectionLost(self, reason: Any) -> None:
+        """The client has gone."""
+        self._stopLingering()
+        super().connectionLost(reason)
+
+    def _spool(self) -> None:
+        self.content = SpooledTemporaryFile(SMALL, dir=str(self._uploads()))  # noqa: SIM115
+
+    def _guarded(self, write: Callable[[], object]) -> None:
+        """Do what may find the disk full."""
+        try:
+            write()
+        except OSError:
+            _log.failure("A request's body cannot be stored")
+            self._refuse(Unavailable("The service cannot store this body now; try again later."))
+
+    def _refuse(self, error: UWSError) -> None:
+        """Answer now, if that can be; forget what has come, and take no more."""
+        _log.info("A request of {peer} is refused: {error}", peer=self.client, error=error)
+        self._refusal = error
+        self._received = 0
+        content, self.content = self.content, None
+        if content is not None:
+            with suppress(OSError):
+                content.close()
+        self.requestHeaders.removeHeader(b"expect")  # the channel looks for it after gotLength
+        if isinstance(self.channel, HTTPChannel):  # else it is HTTP/2, and can wait for the end
+            self.channel.persistent = False
+            self.clientproto = b"HTTP/1.1"
+            headers.begin(self, WebSettings())
+            self.setHeader(b"date", datetimeToString())
+            self.setHeader(b"connection", b"close")
+            self.write(answers.failure(self, error))
+            self._linger(self.channel)
+
+    def _linger(self, channel: Any) -> None:
+        transport = channel.transport
+        # TLS may hold the answer back for a moment; what lies below it must not be closed.
+        if not ISSLTransport.providedBy(transport) and hasattr(transport, "loseWriteConnection"):
+            transport.loseWriteConnection()
+        self._lingering = channel.callLater(self.lingerSeconds, self._abort)
+
+    def _stopLingering(self) -> None:
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+
+    def _abort(self) -> None:
+        """This client would go on for ever."""
+        channel: Any = self.channel
+        if channel is not None:
+            channel.transport.abortConnection()
