@@ -8,9 +8,11 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.working import until
-from twuws.errors import Forbidden, IllegalMove, JobNotFound
-from twuws.jobs import UWSJob
+from twuws.errors import Forbidden, IllegalMove, JobNotFound, NotPending, StaleAttempt
+from twuws.jobs import JobError, Outcome, Result, UWSJob
 from twuws.node import Node
+from twuws.phases import COMPLETED
+from twuws.policy import Policy
 from twuws.uws import UWS
 
 
@@ -273,3 +275,85 @@ async def test_read_only_where_it_is_read(uws):
     await uws.abort(jobId)
     with pytest.raises(IllegalMove):
         await uws.run(jobId)
+
+
+# Archiving
+
+
+@pytest.fixture
+def archiving(database, tmp_path):
+    policy = Policy(archive=3600)
+    return UWS(Careful, database=database, directory=tmp_path / "jobs", name="some", policy=policy)
+
+
+async def expire(uws, *jobIds):
+    """Let the destruction time of jobs pass."""
+    await uws.database.query(
+        "UPDATE jobs SET destruction = now() - interval '1 s' WHERE job_id = ANY(%s)",
+        (list(jobIds),),
+    )
+
+
+async def test_archived(archiving):
+    """Metadata are kept for a while, results are not, and the client cannot prolong that."""
+    uws = archiving
+    jobId = await uws.getNewJobId(runId="mine")
+    await uws.changeToPhase(jobId, "ERROR", JobError(message="it failed"))
+    async with uws.changeableJob(jobId) as job:
+        job.results = (Result(id="r", file="r", mediaType="text/plain"),)
+    before = await uws.getJob(jobId)
+    await expire(uws, jobId)
+    assert await uws.cleanupJobsTable() == [jobId]
+    await uws.directoriesRemoved()
+    assert not hasDirectory(uws, jobId)
+    job = await uws.getJob(jobId)
+    assert (job.phase, job.runId, job.error) == ("ARCHIVED", "mine", before.error)
+    assert (job.startTime, job.endTime, job.results) == (before.startTime, before.endTime, ())
+    left = (job.destruction - datetime.now(UTC)).total_seconds()
+    assert 3500 < left < 3700
+    with pytest.raises(NotPending, match="DESTRUCTION: the job is ARCHIVED"):
+        await uws.update(jobId, destruction=datetime.now(UTC) + timedelta(days=1))
+    assert Careful.seen.count(jobId) == 1
+    assert await uws.cleanupJobsTable() == []
+    await expire(uws, jobId)
+    assert await uws.cleanupJobsTable() == [jobId]
+    with pytest.raises(JobNotFound):
+        await uws.getJob(jobId)
+    assert Careful.seen.count(jobId) == 1
+
+
+async def test_whatIsNotArchived(archiving):
+    """What never ran, and what a client or an operator destroys."""
+    uws = archiving
+    pending, ended, archived = [await uws.getNewJobId() for _ in range(3)]
+    await uws.abort(ended)
+    await uws.abort(archived)
+    await expire(uws, pending, archived)
+    assert set(await uws.cleanupJobsTable()) == {pending, archived}
+    with pytest.raises(JobNotFound):
+        await uws.getJob(pending)
+    await uws.destroy(archived)
+    assert await uws.cleanupJobsTable(includeFailed=True) == [ended]
+    for jobId in (ended, archived):
+        with pytest.raises(JobNotFound):
+            await uws.getJob(jobId)
+
+
+async def test_archivedWhileItRuns(archiving):
+    """Its work is ended, its directory goes with it, and what it tells later is not heard."""
+    uws = archiving
+    node = Node(uws.table, ["some"], slots=1)
+    jobId = await uws.getNewJobId()
+    await uws.run(jobId)
+    record = await node.claim()
+    await node.remember(record, {"backend": "none"})
+    await expire(uws, jobId)
+    assert await uws.cleanupJobsTable() == [jobId]
+    job = await uws.getJob(jobId)
+    assert (job.phase, job.startTime) == ("ARCHIVED", record.startTime)
+    assert job.error.message == "The job was stopped, for its destruction time had come."
+    assert [stop["job_id"] for stop in await node.stops()] == [jobId]
+    assert hasDirectory(uws, jobId)
+    with pytest.raises(StaleAttempt):
+        await uws.recordOutcome(jobId, 1, Outcome(phase=COMPLETED), [], {})
+    assert await node.stopped(jobId, 1)

@@ -16,10 +16,12 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
+from twuws import endings
 from twuws.backends.process import ProcessBackend
 from twuws.backends.reactor import ReactorBackend
 from twuws.database import shield
-from twuws.errors import DatabaseUnavailable, JobNotFound, StaleAttempt, Unavailable
+from twuws.errors import DatabaseUnavailable, JobFailure, JobNotFound, StaleAttempt, Unavailable
+from twuws.fetching import Fetcher
 from twuws.interfaces import Running, Work
 from twuws.jobs import JobError, JobRecord, Outcome, UWSJob
 from twuws.node import Node
@@ -35,7 +37,8 @@ class _Run:
     Work that this node watches.
 
     @ivar running: C{None} while it is being started.
-    @ivar waiting: what is waited for while nothing needs to be recorded.
+    @ivar waiting: what is waited for while nothing needs to be recorded: the end of the work,
+        or files for it.
     @ivar over: fires when nothing more will be done for it here.
     @ivar stuck: it was asked to stop, and does not.
     """
@@ -43,7 +46,7 @@ class _Run:
     record: JobRecord
     backend: Any
     running: Running | None = None
-    waiting: Deferred[Outcome] | None = None
+    waiting: Deferred[Any] | None = None
     over: Deferred[None] | None = None
     stuck: bool = False
 
@@ -117,9 +120,9 @@ class Dispatcher(Service):
     async def _leave(self, run: _Run) -> None:
         """Let go of work that is under way, if it is; work in this process ends."""
         waiting = run.waiting
-        if waiting is None or run.running is None:
+        if waiting is None:
             return
-        if run.backend.name == "reactor":
+        if run.running is not None and run.backend.name == "reactor":
             await run.backend.stop(run.running.ref, self._uws(run).limits.grace)
             run.stuck = not waiting.called
         else:
@@ -229,7 +232,11 @@ class Dispatcher(Service):
     async def _seeThrough(self, run: _Run, reporter: Reporter, found: Running | None) -> None:
         try:
             outcome = await self._outcome(run, reporter, found)
-        except (StaleAttempt, CancelledError):  # ended by others, or left to others
+        except StaleAttempt:  # ended by others
+            return
+        except CancelledError:  # ended by others, or left to others
+            if run.running is None:
+                await self._queueAgain(run)
             return
         except DatabaseUnavailable as e:  # nothing has begun
             await self._queueAgain(run, e)
@@ -246,13 +253,14 @@ class Dispatcher(Service):
             why = "The service could not record how the job ended; its log says why."
             await self._reporter(run.record).finish(Outcome.failed(why))
 
-    async def _queueAgain(self, run: _Run, reason: Unavailable) -> None:
+    async def _queueAgain(self, run: _Run, reason: Unavailable | None = None) -> None:
         """Put back what was claimed but never started, once the database is there again."""
         record = run.record
         error = JobError(message="The job could not be started.", type="transient")
-        while self.running:
-            log.warn("{jobId} is not started: {e}", jobId=record.jobId, e=reason)
-            await deferLater(self.reactor, 1)
+        while reason is None or self.running:
+            if reason is not None:
+                log.warn("{jobId} is not started: {e}", jobId=record.jobId, e=reason)
+                await deferLater(self.reactor, 1)
             try:
                 await self._uws(run).recordLoss(
                     record.jobId, record.attempt, error, ended=True, again=True
@@ -260,7 +268,7 @@ class Dispatcher(Service):
                 return
             except Unavailable as e:
                 reason = e
-            except (StaleAttempt, JobNotFound):
+            except (StaleAttempt, JobNotFound):  # it was ended
                 return
 
     async def _outcome(self, run: _Run, reporter: Reporter, found: Running | None) -> Outcome:
@@ -269,12 +277,15 @@ class Dispatcher(Service):
             reporter.news()
         else:
             try:
+                await self._fetch(run)
                 run.running = await run.backend.start(
                     self._workOf(run.record, reporter),
                     lambda ref: self.node.remember(run.record, ref),
                 )
             except (StaleAttempt, CancelledError, DatabaseUnavailable):
                 raise
+            except JobFailure as e:
+                return endings.ofException("", e)
             except Exception as e:
                 log.failure("{jobId} could not be started", jobId=run.record.jobId)
                 return Outcome.failed(f"The job could not be started: {e}")
@@ -284,6 +295,14 @@ class Dispatcher(Service):
             Deferred.fromCoroutine(self._leave(run))
         try:
             return await waiting
+        finally:
+            run.waiting = None
+
+    async def _fetch(self, run: _Run) -> None:
+        """Load the files that are still elsewhere; what is waited for can be cancelled."""
+        run.waiting = Deferred.fromCoroutine(Fetcher(self._uws(run)).fetch(run.record))
+        try:
+            run.record = await run.waiting
         finally:
             run.waiting = None
 
@@ -343,6 +362,8 @@ class Dispatcher(Service):
         run = self._runs.get((jobId, attempt))
         if run is not None and run.running is not None:
             ref = run.running.ref
+        elif run is not None and run.waiting is not None:
+            run.waiting.cancel()
         await self._stopWork(ref, uws.limits.grace)
         if run is not None and run.over is not None:  # also while it is being started
             await shield(run.over)

@@ -156,21 +156,21 @@ def ofStart(program: str, error: OSError) -> Outcome:
 def _tooMuchMemory(name: str, limits: Mapping[str, Any]) -> str:
     if limits["memory"] is None:
         return sentence(f"{name} ran out of memory")
-    return sentence(f"{name} needs more than {_bytes(limits['memory'])}, its memory limit")
+    return sentence(f"{name} needs more than {sizeInWords(limits['memory'])}, its memory limit")
 
 
 def _tooLargeFile(name: str, limits: Mapping[str, Any]) -> str:
     if limits["fileSize"] is None:
         return sentence(f"{name} wrote a file larger than the file system allows")
-    allowed = _bytes(limits["fileSize"])
+    allowed = sizeInWords(limits["fileSize"])
     return sentence(f"{name} wrote a file of more than {allowed}, its file-size limit")
 
 
-def _bytes(number: int) -> str:
+def sizeInWords(number: int) -> str:
     """
     A size for people.
 
-    >>> _bytes(64 << 20), _bytes(1000)
+    >>> sizeInWords(64 << 20), sizeInWords(1000)
     ('64 MiB', '1000 bytes')
     """
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):

@@ -218,6 +218,16 @@ class JobsTable:
             return True
         return left
 
+    async def reportFetched(self, job: JobRecord, jobInfo: Mapping[str, Any]) -> bool:
+        """Store what was loaded for a job; false if the attempt is not the row's any more."""
+        args = {
+            "jobId": job.jobId,
+            "attempt": job.attempt,
+            "parameters": asJSON(toColumn("parameters", job.parameters)),
+            "jobInfo": asJSON(toColumn("jobInfo", jobInfo)),
+        }
+        return bool(await self.run("reportFetched", args))
+
     async def reportWork(
         self, jobId: str, attempt: int, results: tuple[Result, ...], jobInfo: Mapping[str, Any]
     ) -> bool:

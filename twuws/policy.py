@@ -1,5 +1,5 @@
 """
-How long jobs may run and live.
+How long jobs may run and live, and what is loaded for them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ class Policy:
     @ivar longestExecutionDuration: what a client can have at most, s; 0 for no limit.
     @ivar lifetime: from creation to destruction if the client names none, s.
     @ivar longestLifetime: what a client can have at most, s, counted from when it asks.
+    @ivar archive: how long the metadata of an expired job are kept, in phase ARCHIVED, s; 0
+        for not at all.  Jobs that never were run, or that a client destroys, are not archived
+        (A-70).
     """
 
     executionDuration: int = 3600
     longestExecutionDuration: int = 86400
     lifetime: int = 7 * 86400
     longestLifetime: int = 31 * 86400
+    archive: int = 0
 
     def duration(self, wanted: int | None) -> int:
         """
@@ -45,3 +49,23 @@ class Policy:
         if wanted is None:
             wanted = now + timedelta(seconds=self.lifetime)
         return min(wanted, now + timedelta(seconds=self.longestLifetime))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchPolicy:
+    """
+    What is loaded from the http and https URIs that clients give as uploads.
+
+    @ivar enabled: whether anything is; if not, such an upload is refused.
+    @ivar maximumSize: of all that is loaded for one job, together, bytes.
+    @ivar timeout: for one URI, redirects and all, s.
+    @ivar redirects: how many are followed.
+    @ivar privateAddresses: whether to load from addresses that are not on the public
+        Internet, too: then clients can ask for what only this host can reach.
+    """
+
+    enabled: bool = True
+    maximumSize: int = 2 << 30
+    timeout: float = 600
+    redirects: int = 5
+    privateAddresses: bool = False

@@ -135,6 +135,12 @@ STATEMENTS: dict[str, str] = {
         UPDATE queue SET ref = %(ref)s
         WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(node)s
         RETURNING job_id""",
+    # What was loaded before the work begins; nobody else writes parameters of such a job.  No
+    # row comes back if the attempt is not the row's.
+    "reportFetched": """
+        UPDATE jobs SET parameters = %(parameters)s, job_info = job_info || %(jobInfo)s
+        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND phase = 'EXECUTING'
+        RETURNING job_id""",
     # What the work tells while it goes on; no row comes back if the attempt is not the row's.
     "reportWork": """
         UPDATE jobs SET results = %(results)s, job_info = job_info || %(jobInfo)s
@@ -208,6 +214,12 @@ STATEMENTS: dict[str, str] = {
         UPDATE nodes
         SET pid = 0, lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
         WHERE node = %(node)s""",
+    # Whether anybody takes jobs off the queue: nodes that have left have no process any more.
+    "nodesTakingJobs": """
+        SELECT node FROM nodes
+        WHERE slots > 0 AND pid <> 0 AND lease_ends > clock_timestamp()
+          AND heartbeat > clock_timestamp() - %(silence)s * interval '1 s'
+        LIMIT 1""",
     "otherNodes": """
         SELECT node, host, pid, started, lease_ends < clock_timestamp() AS expired
         FROM nodes WHERE node <> %(node)s""",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twuws.database import Database, Row, shield
+from twuws.database import Database, Row, Transaction, shield
 from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
@@ -25,15 +25,18 @@ from twuws.errors import (
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
 from twuws.phases import (
+    ABORTED,
+    ARCHIVED,
     ERROR,
     EXECUTING,
+    FINAL,
     IN_QUEUE,
     PENDING,
     QUEUED,
     SUSPENDED,
 )
 from twuws.phasewatcher import PhaseWatcher
-from twuws.policy import Policy
+from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwschanging import ChangeableJobs, checkRunId
 from twuws.uwsreading import deferred
@@ -43,6 +46,9 @@ log = Logger()
 
 #: What a new job can be given, beside parameters.
 _INITIAL = frozenset({"owner", "runId", "executionDuration", "destruction", "quote", "jobInfo"})
+
+#: The phases from which expired jobs are archived: what never ran leaves nothing to tell.
+_ARCHIVABLE = (FINAL | IN_QUEUE) - {ARCHIVED}
 
 
 class UWS(ChangeableJobs):
@@ -65,6 +71,7 @@ class UWS(ChangeableJobs):
     @param cleanupInterval: overrides the class's.
     @param limits: what the work of one job may use.
     @param environment: environment variables for the work.
+    @param fetchPolicy: what is loaded from the URIs that clients give.
     """
 
     #: How often expired jobs are removed, s.
@@ -91,6 +98,7 @@ class UWS(ChangeableJobs):
         cleanupInterval: float | None = None,
         limits: WorkLimits | None = None,
         environment: Mapping[str, str] | None = None,
+        fetchPolicy: FetchPolicy | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
         self.jobActions = jobActions
@@ -99,6 +107,8 @@ class UWS(ChangeableJobs):
         self.environment = dict(environment or {})
         if cleanupInterval is not None:
             self.cleanupInterval = cleanupInterval
+        if fetchPolicy is not None:
+            self.fetchPolicy = fetchPolicy
         self._removals: set[Deferred[None]] = set()
 
     # Creating
@@ -129,7 +139,7 @@ class UWS(ChangeableJobs):
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
-        files = FilesToAdopt(self.workDirs.forJob(job.jobId), request, job.declarations)
+        files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
         return await self._create(job, None, files, run)
 
@@ -269,27 +279,43 @@ class UWS(ChangeableJobs):
         End a job's work, and remove its row and its directory (2.1.5).
 
         C{job.prepareForDestruction()} is called before, while the job is changeable; if it
-        raises, nothing is destroyed.  The directory goes once its work has ended, or at
-        once where there is none, in the background.
+        raises, nothing is destroyed.  For an archived job that has been done before.  The
+        directory goes once its work has ended, or at once where there is none, in the
+        background.
         """
         await self._destroy(jobId)
 
     async def _destroy(self, jobId: str, seen: Row | None = None) -> bool:
         """
-        Destroy a job; false if it is not as it was when it was chosen for that.
+        Destroy a job, or archive it if it has expired and the policy says so; false if it is
+        not as it was when it was chosen for that.
 
         @param seen: its phase and destruction then.
         """
-        async with self._locked(jobId) as (t, record, _):
+        async with self._locked(jobId) as (t, record, now):
             if seen and (seen["phase"], seen["destruction"]) != (record.phase, record.destruction):
                 return False
-            job = self._jobOf(record, changeable=True)
-            await maybeDeferred(job.prepareForDestruction)
+            if record.phase is not ARCHIVED:
+                job = self._jobOf(record, changeable=True)
+                await maybeDeferred(job.prepareForDestruction)
             hasWork = await self.table.dequeue(jobId, t, removeDirectory=True)
-            await self.table.run("deleteJob", {"jobId": jobId}, t)
+            isExpired = seen and record.destruction and record.destruction <= now
+            if isExpired and self.policy.archive and record.phase in _ARCHIVABLE:
+                await self._archive(t, record, now)
+            else:
+                await self.table.run("deleteJob", {"jobId": jobId}, t)
         if not hasWork:
             self.removeDirectory(jobId)
         return True
+
+    async def _archive(self, t: Transaction, record: JobRecord, now: datetime) -> None:
+        """Keep the metadata of a job, until its destruction time comes again (U-092, U-093)."""
+        if record.phase in IN_QUEUE:
+            why = JobError(message="The job was stopped, for its destruction time had come.")
+            await self.table.move(record, ABORTED, why, t)
+        await self.table.move(record, ARCHIVED, None, t)
+        until = now + timedelta(seconds=self.policy.archive)
+        await self.table.change(record, replace(record, results=(), destruction=until), t)
 
     def removeDirectory(self, jobId: str) -> None:
         """Remove a job's directory in the background; a failure is logged."""
@@ -316,7 +342,8 @@ class UWS(ChangeableJobs):
         dryRun: bool = False,
     ) -> list[str]:
         """
-        Destroy the expired jobs, and return the ids of what was destroyed.
+        Destroy the expired jobs, or archive them for as long as the policy says (2.1.5), and
+        return their ids.
 
         A job that cannot be destroyed is logged and passed over.
 

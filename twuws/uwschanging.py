@@ -28,6 +28,7 @@ from twuws.jobs import JobError, JobRecord, UWSJob
 from twuws.jobstable import fromRow
 from twuws.phases import (
     ABORTED,
+    ARCHIVED,
     ERROR,
     EXECUTING,
     FINAL,
@@ -38,7 +39,7 @@ from twuws.phases import (
     checkMove,
 )
 from twuws.phasewatcher import PhaseWatcher
-from twuws.policy import Policy
+from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwsreading import ReadableJobs, deferred
 
@@ -73,6 +74,8 @@ class ChangeableJobs(ReadableJobs):
 
     #: How long a change waits for another change of the same job, s.
     lockTimeout: float = 10
+    #: What is loaded for jobs from the URIs that clients give.
+    fetchPolicy = FetchPolicy()
 
     def __init__(
         self,
@@ -157,8 +160,8 @@ class ChangeableJobs(ReadableJobs):
         @param request: its C{args} and C{files} become parameters; for a PENDING job only
             (D-014), as is C{runId} (A-31).
         @param executionDuration: in s, until the job ends (A-45); the policy may make it less.
-        @param destruction: at any time (A-45); the policy may make it sooner; C{None} for the
-            service's default.
+        @param destruction: until the job is ARCHIVED (A-45); the policy may make it sooner;
+            C{None} for the service's default.
         @param phase: C{"RUN"} or C{"ABORT"}: what L{run} or L{abort} do, after the rest.
         @raise NotPending: if it is too late for any of that.
         @raise BadRequest: for a destruction time in the past (A-42), or a value that is wrong.
@@ -172,12 +175,13 @@ class ChangeableJobs(ReadableJobs):
                 self._checkPhase(job, set(Phase) - FINAL, "EXECUTIONDURATION")
                 job.executionDuration = self.policy.duration(executionDuration)
             if not isinstance(destruction, Unset):
+                self._checkPhase(job, set(Phase) - {ARCHIVED}, "DESTRUCTION")
                 if destruction is not None and destruction <= now:
                     raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
                 job.destruction = self.policy.destruction(destruction, now)
             if request is not None:
                 self._checkPhase(job, {PENDING}, "Parameters")
-                files = FilesToAdopt(self.workDirs.forJob(jobId), request, job.declarations)
+                files = self._filesOf(job, request)
                 await maybeDeferred(self.setParamsFromRequest, job, request)
                 await self.inThread(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)
@@ -185,6 +189,16 @@ class ChangeableJobs(ReadableJobs):
                 await (self._run if phase == "RUN" else self._abort)(t, changed or record)
         if request is not None:
             await self.inThread(files.dropReplaced, record.parameters, job.parameters)
+
+    def _filesOf(self, job: UWSJob, request: Any) -> FilesToAdopt:
+        """The files of a request, for a job that may have some already."""
+        return FilesToAdopt(
+            self.workDirs.forJob(job.jobId),
+            request,
+            job.declarations,
+            job.parameters,
+            maySources=self.fetchPolicy.enabled,
+        )
 
     def _checkPhase(self, job: UWSJob, phases: Set[Phase], what: str) -> None:
         if job.phase not in phases:

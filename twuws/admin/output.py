@@ -137,7 +137,8 @@ def _values(values: Sequence[Value]) -> str:
 
 def _file(value: FileValue) -> str:
     label = f"{value.label}: " if value.label else ""
-    return f"{label}parameters/{value.file} ({value.mediaType}, {value.size} bytes)"
+    source = f" from {value.source}" if value.source else ""
+    return f"{label}parameters/{value.file}{source} ({value.mediaType}, {value.size} bytes)"
 
 
 def _result(result: Result) -> str:
