@@ -133,8 +133,8 @@ def text(job, path):
     return found[0].text
 
 
-async def serve(database, directory, jobClass=Noted, slots=2, **more):
-    """Start a service; whoever does stops it."""
+async def serve(database, directory, jobClass=Noted, slots=2, settings=None, **more):
+    """Start a service; whoever does stops it.  C{settings} are L{WebSettings}."""
     from twisted.internet import reactor
     from twisted.web.resource import Resource
 
@@ -149,7 +149,7 @@ async def serve(database, directory, jobClass=Noted, slots=2, **more):
         **more,
     )
     root = Resource()
-    root.putChild(b"noted", UWSResource(uws))
+    root.putChild(b"noted", UWSResource(uws, settings))
     jobServices = JobServices([uws], slots=slots)
     jobServices.startService()
     site = Site(root, parsePOSTFormSubmission=False)

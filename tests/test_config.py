@@ -7,7 +7,7 @@ import pytest
 from twuws import config
 from twuws.errors import ConfigError
 from twuws.examples.messier import Messier
-from twuws.parameters import File, Real
+from twuws.parameters import Document, File, Real
 from twuws.policy import Policy
 
 GOOD = """
@@ -33,8 +33,10 @@ title = "Cut"
 command = ["cat", ["--from", "{low}"], "{image}"]
 stdin = "{image}"
 restartable = true
+check-at-run = true
 [services.two.parameters]
 image = {type = "File", required = true, description = "the image"}
+how-to = {type = "Document"}
 low = {type = "Real", minimum = 0, maximum = 10, default = 1, unit = "deg", ucd = "pos"}
 how = {type = "Choice", choices = ["a", "b"], multiple = true, default = "b"}
 when = {type = "Instant", minimum = 2015-01-01T00:00:00Z}
@@ -46,6 +48,9 @@ stream = "stdout"
 file = "extra.fits"
 optional = true
 """
+
+
+PROGRAM = '[services.a]\ncommand = ["cat"]\n'
 
 
 @pytest.fixture
@@ -61,8 +66,8 @@ def load(tmp_path):
 def test_everything(load):
     c = load(GOOD)
     assert (c.listen, c.database) == ("tcp:8081:interface=127.0.0.1", "postgresql://me@db/uws")
-    assert (str(c.dataDir), c.publicURL, c.slots) == ("/data/uws", "https://example.org/uws", 7)
-    assert (c.cleanupInterval, c.maximumBody) == (5.5, 1000000)
+    assert (str(c.dataDir), c.web.publicURL, c.slots) == ("/data/uws", "https://example.org/uws", 7)
+    assert (c.cleanupInterval, c.web.maximumBody) == (5.5, 1000000)
     assert c.policy == Policy(
         executionDuration=60, longestExecutionDuration=600, lifetime=3600, longestLifetime=7200
     )
@@ -73,12 +78,23 @@ def test_everything(load):
     cut = two.jobClass
     assert (cut.title, cut.restartable, cut.stdin) == ("Cut", True, "{image}")
     assert cut.command == ("cat", ("--from", "{low}"), "{image}")
+    assert cut.valuesAreCheckedAtRun is True
     assert isinstance(cut.image, File)
+    assert isinstance(cut.declarations["how-to"], Document)
     assert isinstance(cut.low, Real)
     assert (cut.low.default, cut.low.unit, cut.low.ucd) == (1.0, "deg", "pos")
     assert (cut.how.choices, cut.how.multiple, cut.how.default) == (("a", "b"), True, "b")
     assert cut.yes.default is True
     assert [r["id"] for r in cut.programResults] == ["out.txt", "extra"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ('"10 GB"', 10**10), ('"1.5 MiB"', 3 * 2**19)]
+)
+def test_size_of_bodies(load, text, size):
+    assert load(f"maximum-body = {text}\n{PROGRAM}").web.maximumBody == size
+    with pytest.raises(ConfigError, match="maximum-body: expected a number of bytes"):
+        load(f"maximum-body = 0\n{PROGRAM}")
 
 
 def test_command_line_wins(load):
@@ -89,6 +105,8 @@ def test_command_line_wins(load):
 def test_examples():
     c = config.load(None)
     assert [s.name for s in c.services] == ["messier", "digest", "sleep"]
+    assert not any(s.jobClass.valuesAreCheckedAtRun for s in c.services)
+    assert c.web.maximumBody == 4 * 2**30
     assert (c.listen, c.database, c.slots) == ("tcp:8080:interface=127.0.0.1", None, 2)
 
 

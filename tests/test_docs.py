@@ -44,7 +44,19 @@ def known(tmp_path, text, table=""):
 
 
 def test_process(tmp_path):
-    assert known(tmp_path, "NO_KEY\n" + PROGRAM) == {*documented("The process"), "services"}
+    assert known(tmp_path, "NO_KEY\n" + PROGRAM) == {
+        *documented("The process"),
+        *("services", "http", "fetch"),
+    }
+
+
+def test_http(tmp_path):
+    assert known(tmp_path, PROGRAM + "[http]\nNO_KEY", "http") == set(documented("HTTP"))
+
+
+def test_fetch(tmp_path):
+    title = "Uploads from URLs"
+    assert known(tmp_path, PROGRAM + "[fetch]\nNO_KEY", "fetch") == set(documented(title))
 
 
 def test_options_come_first():

@@ -221,12 +221,12 @@ async def test_methods(serving):
     url = await serving.create({"PHASE": "RUN"})
     await serving.ended(url)
     for method, path, allowed in (
-        ("DELETE", serving.url, "GET, HEAD, POST"),
-        ("DELETE", url + "/phase", "GET, HEAD, POST"),
-        ("DELETE", url + "/results/result", "GET, HEAD"),
-        ("POST", url + "/results", "GET, HEAD"),
-        ("PUT", url, "DELETE, GET, HEAD, POST"),
-        ("PATCH", url + "/quote", "GET, HEAD"),
+        ("DELETE", serving.url, "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", url + "/phase", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", url + "/results/result", "GET, HEAD, OPTIONS"),
+        ("POST", url + "/results", "GET, HEAD, OPTIONS"),
+        ("PUT", url, "DELETE, GET, HEAD, OPTIONS, POST"),
+        ("PATCH", url + "/quote", "GET, HEAD, OPTIONS"),
     ):
         answer = await serving.request(method, path)
         assert (answer.status, answer.headers["allow"]) == (405, allowed)

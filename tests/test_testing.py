@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -146,6 +147,17 @@ def test_exceptionInTheBlock():
         1 / 0
     assert service.process.returncode == -signal.SIGINT
     assert not service.dataDir.parent.exists()
+
+
+def test_allFileDescriptorsThatAreAllowed():
+    """Many can wait at a time, whatever the usual limit is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+    try:
+        with running() as service:
+            assert psutil.Process(service.process.pid).rlimit(psutil.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_configuration(shared):

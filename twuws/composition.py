@@ -42,10 +42,11 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             name=one.name,
             watcher=watcher,
             policy=config.policy,
-            jobListURL=config.publicURL and f"{config.publicURL}/{one.name}/async",
+            jobListURL=config.web.publicURL and f"{config.web.publicURL}/{one.name}/async",
             cleanupInterval=config.cleanupInterval,
             limits=one.limits,
             environment=one.environment,
+            fetchPolicy=config.fetch,
         )
         for one in config.services
     ]

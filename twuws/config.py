@@ -6,6 +6,7 @@ Every mistake is found before anything starts, and all of them are told at once.
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -21,9 +22,16 @@ from twuws.errors import ConfigError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
 from twuws.options import OPTIONS
-from twuws.policy import Policy
+from twuws.policy import FetchPolicy, Policy
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
+from twuws.web.settings import Proxies, WebSettings
+
+_ORIGIN = re.compile(r"https?://[^/\s]+")
+
+
+#: The largest body of a request unless the file says otherwise, bytes.
+MAXIMUM_BODY = 4 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +55,18 @@ class Config:
 
     @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
     @ivar cleanupInterval: how often expired jobs are removed, s.
-    @ivar maximumBody: the largest request, bytes; C{None} for any size.
+    @ivar web: how the services behave over HTTP.
+    @ivar fetch: what is loaded from the URIs that clients give.
     """
 
     listen: str
     database: str | None
     dataDir: Path
-    publicURL: str | None
     slots: int
     policy: Policy
     cleanupInterval: float
-    maximumBody: int | None
+    web: WebSettings
+    fetch: FetchPolicy
     services: tuple[ServiceConfig, ...]
 
 
@@ -102,7 +111,7 @@ def _content(path: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table]) -> Config:
-    listen, database, publicURL = values["listen"], values["database"], values["public-url"]
+    listen, database = values["listen"], values["database"]
     try:
         serverFromString(None, listen)
     except Exception:
@@ -113,11 +122,6 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
         source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
-    if publicURL is not None and not publicURL.startswith(("http://", "https://")):
-        like = "https://example.org/uws"
-        source("public-url").wrong(
-            "public-url", f"expected a URL such as {like}, found {publicURL!r}"
-        )
     for key in ("default-duration", "longest-duration"):
         if values[key] > LONGEST_DURATION:
             source(key).wrong(key, f"expected at most {LONGEST_DURATION}, found {values[key]}")
@@ -126,20 +130,60 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         longestExecutionDuration=values["longest-duration"],
         lifetime=min(values["default-lifetime"], values["longest-lifetime"]),
         longestLifetime=values["longest-lifetime"],
+        archive=table.take("archive", Kind.COUNT, 0),
     )
     config = Config(
         listen=listen,
         database=database,
         dataDir=Path(values["data-dir"]),
-        publicURL=publicURL,
         slots=values["slots"],
         policy=policy,
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
-        maximumBody=table.take("maximum-body", Kind.POSITIVE, None),
+        web=_web(values["public-url"], table, source("public-url")),
+        fetch=_fetch(table.table("fetch")),
         services=_services(table),
     )
     table.refuseRest()
     return config
+
+
+def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
+    if publicURL is not None and not publicURL.startswith(("http://", "https://")):
+        like = "https://example.org/uws"
+        source.wrong("public-url", f"expected a URL such as {like}, found {publicURL!r}")
+    http = table.table("http")
+    origins = http.take("origins", Kind.TEXTS, ())
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            http.wrong("origins", f"expected such as https://example.org, or *, found {origin!r}")
+    proxies = Proxies()
+    try:
+        proxies = Proxies(http.take("proxies", Kind.TEXTS, ()))
+    except ValueError as e:
+        http.wrong("proxies", f"expected addresses, networks, or unix, found: {e}")
+    settings = WebSettings(
+        publicURL=publicURL,
+        maximumBody=table.take("maximum-body", Kind.SIZE, MAXIMUM_BODY),
+        proxies=proxies,
+        origins=frozenset(origins),
+        syncTimeout=http.take("sync-timeout", Kind.POSITIVE_NUMBER, WebSettings().syncTimeout),
+        syncAborts=http.take("sync-aborts", Kind.TRUTH, False),
+    )
+    http.refuseRest()
+    return settings
+
+
+def _fetch(table: Table) -> FetchPolicy:
+    usual = FetchPolicy()
+    policy = FetchPolicy(
+        enabled=table.take("enabled", Kind.TRUTH, usual.enabled),
+        maximumSize=table.take("maximum-size", Kind.SIZE, usual.maximumSize),
+        timeout=table.take("timeout", Kind.POSITIVE_NUMBER, usual.timeout),
+        redirects=table.take("redirects", Kind.COUNT, usual.redirects),
+        privateAddresses=table.take("private-addresses", Kind.TRUTH, usual.privateAddresses),
+    )
+    table.refuseRest()
+    return policy
 
 
 def _services(table: Table) -> tuple[ServiceConfig, ...]:

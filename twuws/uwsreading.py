@@ -17,7 +17,7 @@ from twuws.database import Database, Row, Transaction, shield
 from twuws.errors import JobNotFound
 from twuws.jobs import JobRecord, JobRef, UWSJob
 from twuws.jobstable import JobsTable, ListFilters
-from twuws.phases import ACTIVE, Phase
+from twuws.phases import ACTIVE, FINAL, Phase
 from twuws.phasewatcher import PhaseWatcher
 from twuws.workdir import WorkDirs, isSafeName
 
@@ -90,21 +90,39 @@ class ReadableJobs:
         @param phases: wait only if the phase is one of these; C{None} for any active one.
         @raise JobNotFound: if there is no such job, or it is destroyed meanwhile.
         """
-        return Deferred.fromCoroutine(self._wait(jobId, seconds, phases))
-
-    async def _wait(self, jobId: str, seconds: float, phases: frozenset[Phase] | None) -> UWSJob:
-        reactor = self.database.reactor
         longest = self.longestWait if seconds < 0 else min(seconds, self.longestWait)
-        giveUpAt = reactor.seconds() + longest
-        first = None
+        awaited = ACTIVE & (phases or ACTIVE)
+        seen: set[Phase] = set()
+
+        def isTheSame(job: UWSJob) -> bool:
+            seen.add(job.phase)
+            return len(seen) == 1 and job.phase in awaited
+
+        return Deferred.fromCoroutine(self._while(isTheSame, jobId, longest))
+
+    def untilEnded(self, jobId: str, seconds: float) -> Deferred[UWSJob]:
+        """
+        The job once it has ended, or as it is after some seconds, or when the service stops.
+
+        Cancelling the Deferred ends the wait.
+
+        @raise JobNotFound: if there is no such job, or it is destroyed meanwhile.
+        """
+        waiting = self._while(lambda job: job.phase not in FINAL, jobId, seconds)
+        return Deferred.fromCoroutine(waiting)
+
+    async def _while(
+        self, condition: Callable[[UWSJob], bool], jobId: str, seconds: float
+    ) -> UWSJob:
+        """Wait while a condition holds for a job, and there is somebody who tells of changes."""
+        reactor = self.database.reactor
+        giveUpAt = reactor.seconds() + seconds
         while True:
             changed = self.watcher.changed(jobId)  # before looking, lest it be missed
             try:
                 job = await self.getJob(jobId)
-                first = first or job.phase
                 left = giveUpAt - reactor.seconds()
-                still = job.phase == first and first in ACTIVE and first in (phases or ACTIVE)
-                if not still or left <= 0 or not self.watcher.running:
+                if not condition(job) or left <= 0 or not self.watcher.running:
                     return job
                 await changed.addTimeout(left, reactor)
             except TimeoutError:

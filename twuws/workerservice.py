@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -24,6 +26,7 @@ from twuws.composition import embeddedPostgres, makeDataDir, makeServices
 from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
+from twuws.web.bodies import requestFactory
 
 log = Logger()
 
@@ -53,6 +56,7 @@ class WorkerService(Service):
 
     def _begin(self) -> None:
         if self.running:
+            _takeAllDescriptors()
             self._starting = Deferred.fromCoroutine(self._start())
             self._starting.addErrback(self._failed)
 
@@ -86,8 +90,9 @@ class WorkerService(Service):
     async def _listen(self, services: list[Any]) -> None:
         from twuws.web.root import RootResource  # Klein would install a reactor
 
-        root = RootResource(services, self.config.publicURL, self.config.maximumBody)
-        site = Site(root, parsePOSTFormSubmission=False)
+        root = RootResource(services, self.config.web)
+        makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web.maximumBody)
+        site = Site(root, makeRequest, parsePOSTFormSubmission=False)
         site.displayTracebacks = False
         try:
             port = await serverFromString(self.reactor, self.config.listen).listen(site)
@@ -97,7 +102,7 @@ class WorkerService(Service):
                 " another one, as in --listen tcp:8081:interface=127.0.0.1."
             ) from None
         self._begun.append(_Listening(port))
-        self.url = self.config.publicURL or _urlOf(port.getHost())
+        self.url = self.config.web.publicURL or _urlOf(port.getHost())
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
@@ -139,6 +144,16 @@ def _urlOf(address: Any) -> str:
         return str(address)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
     return f"http://{host}:{address.port}/"
+
+
+def _takeAllDescriptors() -> None:
+    """
+    Use as many file descriptors as this process is allowed, rather than the 1,024 that are
+    usual: everybody who waits holds one.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # there are systems where the allowed is too much
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _exitWith(status: int) -> None:

@@ -4,6 +4,7 @@ What a service says of its jobs, as documents: pure functions from jobs to bytes
 
 from __future__ import annotations
 
+from twuws.documents.votable import VOTABLE, errorVOTable
 from twuws.documents.xml import (
     MEDIA_TYPE,
     jobDocument,
@@ -20,6 +21,8 @@ from twuws.documents.xml import (
 
 __all__ = [
     "MEDIA_TYPE",
+    "VOTABLE",
+    "errorVOTable",
     "jobDocument",
     "jobListDocument",
     "jobListEnd",

@@ -4,26 +4,31 @@ Answering a request: texts, documents, redirects, files, and what went wrong.
 
 from __future__ import annotations
 
-import re
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPushProducer
-from twisted.web.http import SEE_OTHER
+from twisted.web.http import CACHED, NO_CONTENT, SEE_OTHER
 from twisted.web.static import File
-from zope.interface import implementer
 
-from twuws.documents import MEDIA_TYPE
-from twuws.errors import DatabaseUnavailable, NotAllowed, NotFound, Unavailable, UWSError
+from twuws.documents import MEDIA_TYPE, VOTABLE, errorVOTable
+from twuws.errors import (
+    DatabaseUnavailable,
+    NotAcceptable,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+    UWSError,
+)
+from twuws.web.accept import acceptable
+from twuws.web.headers import vary
 
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
 
 TEXT = "text/plain; charset=utf-8"
 
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", re.ASCII)
+_XML = {"text/xml": MEDIA_TYPE, "application/xml": "application/xml; charset=utf-8"}
 
 
 def body(request: Any, content: bytes, mediaType: str) -> bytes:
@@ -38,10 +43,39 @@ def text(request: Any, content: str, mediaType: str = TEXT) -> bytes:
     return body(request, content.encode("utf-8", "replace"), mediaType)
 
 
+def xmlType(request: Any) -> str:
+    """
+    The media type that a document goes out with; C{text/xml} unless the client takes the
+    other alone (U-016, U-017).
+
+    @raise NotAcceptable: if the client takes no XML.
+    """
+    vary(request, "Accept")
+    chosen = acceptable(request.getHeader("accept"), list(_XML))
+    if chosen is None:
+        raise NotAcceptable(f"This is to be had as {' or '.join(_XML)}; Accept says otherwise.")
+    return _XML[chosen]
+
+
 def document(request: Any, content: bytes) -> bytes:
     """An XML document; the same URL may have other forms for those who ask for them."""
-    request.setHeader("vary", "Accept")
-    return body(request, content, MEDIA_TYPE)
+    mediaType = xmlType(request)
+    if _isKnown(request, blake2b(content, digest_size=12).hexdigest()):
+        return b""
+    return body(request, content, mediaType)
+
+
+def _isKnown(request: Any, tag: str) -> bool:
+    """Name what is to be sent; whether the client has it already (RFC 9110, 13.1.2)."""
+    tag = f'"{tag}"'
+    headers = request.requestHeaders
+    known = (request.getHeader("if-none-match") or "").replace("W/", "").replace(",", " ")
+    if known:
+        headers.setRawHeaders("if-none-match", [known])
+        headers.removeHeader("if-modified-since")  # which would count less
+    if request.getHeader("if-range") not in (None, tag):
+        headers.removeHeader("range")
+    return request.setETag(tag.encode()) is CACHED
 
 
 def seeOther(request: Any, url: str) -> bytes:
@@ -52,15 +86,26 @@ def seeOther(request: Any, url: str) -> bytes:
 
 
 def failure(request: Any, error: UWSError) -> bytes:
-    """What is wrong, first thing in a plain text (A-76)."""
-    request.setResponseCode(error.status)
+    """What is wrong, first thing in a plain text or, for who asks, a VOTable (A-76)."""
     if isinstance(error, NotAllowed):
         request.setHeader("allow", ", ".join(error.allowed))
+        if request.method == b"OPTIONS":
+            request.setResponseCode(NO_CONTENT)
+            return b""
+    request.setResponseCode(error.status)
     if isinstance(error, Unavailable):
         request.setHeader("retry-after", str(error.retryAfter))
     # What the database says is for the log: it names hosts and paths.
-    message = DatabaseUnavailable() if isinstance(error, DatabaseUnavailable) else error
-    return text(request, f"{message}\n")
+    message = str(DatabaseUnavailable() if isinstance(error, DatabaseUnavailable) else error)
+    return explanation(request, message)
+
+
+def explanation(request: Any, message: str, detail: str | None = None) -> bytes:
+    """A message, first thing in a plain text or, for who asks, a VOTable (DALI 5.2)."""
+    whole = message + (f"\n\n{detail}" if detail else "")
+    if acceptable(request.getHeader("accept"), ["text/plain", VOTABLE]) == VOTABLE:
+        return body(request, errorVOTable(whole), VOTABLE)
+    return text(request, f"{whole}\n")
 
 
 class _Leaf(File):
@@ -69,7 +114,7 @@ class _Leaf(File):
     isLeaf = True
 
 
-def file(request: Any, path: Path, mediaType: str) -> File:
+def file(request: Any, path: Path, mediaType: str) -> File | bytes:
     """
     A file, with ranges, for Klein to render.
 
@@ -77,71 +122,11 @@ def file(request: Any, path: Path, mediaType: str) -> File:
     """
     if not path.is_file() or path.is_symlink():
         raise NotFound(f"The file {path.name} is not there any more.")
-    request.setHeader("x-content-type-options", "nosniff")
+    found = path.stat()
+    if _isKnown(request, f"{found.st_mtime_ns:x}-{found.st_size:x}"):
+        return b""
     if (request.getHeader("range") or "").count(",") >= MOST_RANGES:
         request.requestHeaders.removeHeader(b"range")  # then the whole file is a right answer
     resource = _Leaf(str(path))
     resource.type, resource.encoding = mediaType, None
     return resource
-
-
-def resourceURL(request: Any, publicURL: str | None) -> str:
-    """
-    The absolute URL of the resource that this request has come down to, as its client knows
-    it, without a slash at its end.
-
-    @param publicURL: what it is, where that is known.
-    """
-    if publicURL is not None:
-        return publicURL.rstrip("/")
-    host = (request.getHeader("host") or "").strip()
-    if not _HOST.fullmatch(host):
-        address = request.getHost()
-        host = f"{address.host}:{address.port}" if hasattr(address, "port") else "localhost"
-    scheme = "https" if request.isSecure() else "http"
-    segments = getattr(request, "mountPath", request.prepath)
-    path = "".join("/" + quote(segment, safe="") for segment in segments if segment)
-    return f"{scheme}://{host}{path}"
-
-
-@implementer(IPushProducer)
-class Paced:
-    """
-    Writes a long answer no faster than its client reads.
-    """
-
-    def __init__(self, request: Any) -> None:
-        self._request = request
-        self._open: Deferred[None] = succeed(None)
-        request.registerProducer(self, True)
-
-    def write(self, data: bytes) -> Deferred[None]:
-        """Write some; the Deferred fires when it is time for more."""
-        self._request.write(data)
-        waiter: Deferred[None] = Deferred()
-
-        def go(_: None) -> None:
-            waiter.callback(None)
-
-        self._open.addCallback(go)
-        return waiter
-
-    def finish(self) -> None:
-        """There is no more."""
-        self._request.unregisterProducer()
-
-    def abort(self) -> None:
-        """There would be more: end the connection, so that the client knows."""
-        self._request.transport.abortConnection()
-
-    def pauseProducing(self) -> None:
-        if self._open.called:
-            self._open = Deferred()
-
-    def resumeProducing(self) -> None:
-        if not self._open.called:
-            self._open.callback(None)
-
-    def stopProducing(self) -> None:
-        """The client has gone; the handler is cancelled."""
-        self.resumeProducing()

@@ -15,18 +15,26 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
-import twuws
-from twuws.documents import MEDIA_TYPE, jobDocument, jobListEnd, jobListStart, jobRef
+from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
 from twuws.errors import BadRequest, NotFound, UWSError
-from twuws.parameters import File
+from twuws.parameters import Document, File
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
-from twuws.web import answers
+from twuws.web import answers, headers
 from twuws.web.controls import Controls, readListFilters, readWait, takeControls
+from twuws.web.origin import resourceURL
+from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
-from twuws.web.uwsactions import Asked, JobActions, choose
+from twuws.web.settings import WebSettings
+from twuws.web.sync import Sync
+from twuws.web.uwsactions import Asked, JobActions, choose, methodOf
+from twuws.web.vosi import VOSI
+from twuws.web.xmlbodies import checkDocuments
 
 log = Logger()
+
+#: From how many jobs on a list is worth compressing.
+LONG_LIST = 100
 
 
 class UWSResource(Resource):
@@ -34,19 +42,13 @@ class UWSResource(Resource):
     A service as a resource to put anywhere in a site: the jobs are at C{async} below it.
 
     The site must leave forms alone: C{Site(root, parsePOSTFormSubmission=False)}.
-
-    @param publicURL: the absolute URL of this resource, where it is not what the request
-        says.
-    @param maximumBody: how large a request may be, bytes; C{None} for any size.
     """
 
     isLeaf = True
 
-    def __init__(
-        self, uws: UWS, publicURL: str | None = None, maximumBody: int | None = None
-    ) -> None:
+    def __init__(self, uws: UWS, settings: WebSettings | None = None) -> None:
         super().__init__()
-        self._klein = _Jobs(uws, publicURL, maximumBody).app.resource()
+        self._klein = _Jobs(uws, settings or WebSettings()).app.resource()
 
     def render(self, request: Any) -> Any:
         request.mountPath = tuple(request.prepath)  # Klein moves on in it
@@ -67,49 +69,72 @@ class _Jobs:
 
     app = Klein()
 
-    def __init__(self, uws: UWS, publicURL: str | None, maximumBody: int | None) -> None:
+    def __init__(self, uws: UWS, settings: WebSettings) -> None:
         self.uws = uws
-        self.publicURL = publicURL
-        self.maximumBody = maximumBody
+        self.settings = settings
         self.actions: JobActions = uws.jobActions or JobActions()
         self.fileNames = [
             name for name, kind in uws.jobClass.declarations.items() if isinstance(kind, File)
         ]
+        self.documents = [
+            name for name in self.fileNames if isinstance(uws.jobClass.declarations[name], Document)
+        ]
+        vosi = VOSI(uws, self._base)
+        self.children: dict[str, Callable[..., Any]] = {
+            "async": self.jobs,
+            "sync": Sync(uws, settings, self._base, self._newJobToRun).answer,
+            "capabilities": vosi.capabilities,
+            "availability": vosi.availability,
+        }
 
+    @app.route("/", defaults={"path": ""})
     @app.route("/<path:path>")
     async def everything(self, request: Any, path: str) -> Any:
         """Find out who answers."""
-        request.setHeader("server", f"twuws/{twuws.__version__} {_twistedServer(request)}")
-        segments = tuple(path.rstrip("/").split("/"))
-        if segments[0] != "async":
-            raise NotFound(f"There is no {segments[0]!r} here; the jobs are at 'async'.")
+        headers.begin(request, self.settings)
+        if headers.isPreflight(request):
+            return headers.answerPreflight(request)
+        name, *segments = path.rstrip("/").split("/")
+        if name not in self.children:
+            known = ", ".join(self.children)
+            raise NotFound(f"There is no {name!r} here; there are {known}.")
         try:
-            if len(segments) == 1:
-                handlers: dict[str, Callable[..., Any]] = {"GET": self.list, "POST": self.create}
-                return await choose(handlers, self._method(request))(request)
-            return await self._ofJob(request, segments[1], segments[2:])
+            return await self.children[name](request, *segments)
         finally:
             discard(request)
 
-    def _method(self, request: Any) -> str:
-        return str(request.method.decode("ascii", "replace"))
+    def _base(self, request: Any) -> str:
+        return resourceURL(request, self.settings)
 
     def _jobListURL(self, request: Any) -> str:
-        return answers.resourceURL(request, self.publicURL) + "/async"
+        return self._base(request) + "/async"
 
-    async def _read(self, request: Any) -> Controls:
-        """Read the arguments; what UWS itself takes of them is returned."""
+    async def _read(self, request: Any, isToCreate: bool = False) -> Controls:
+        """
+        Read the arguments; what UWS itself takes of them is returned.
+
+        @param isToCreate: the request makes a job, even if it is a GET.
+        """
         await readArguments(
             request,
             uploads=self.uws.workDirs,
             fileNames=self.fileNames,
-            maximumBody=self.maximumBody,
+            documents=self.documents,
+            maximumBody=self.settings.maximumBody,
         )
-        if request.method in (b"GET", b"HEAD"):  # there PHASE is a filter
+        if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
             return Controls()
         controls = takeControls(request.args)
         request.files = referenced(request.args, request.files, self.fileNames)
+        await checkDocuments(request.files, self.documents)
         return controls
+
+    async def jobs(self, request: Any, *segments: str) -> Any:
+        """C{async}, and what is below it (2.2.1)."""
+        if segments:
+            return await self._ofJob(request, segments[0], segments[1:])
+        handlers: dict[str, Callable[..., Any]] = {"GET": self.list, "POST": self.create}
+        return await choose(handlers, methodOf(request))(request)
 
     # The job list
 
@@ -117,20 +142,20 @@ class _Jobs:
         """The job list, as long as it is (2.2.2.1): written as it is read."""
         await self._read(request)
         filters = readListFilters(request.args)
-        request.setHeader("content-type", MEDIA_TYPE)
-        request.setHeader("vary", "Accept")
+        request.setHeader("content-type", answers.xmlType(request))
         if request.method == b"HEAD":
             return b""
         url = self._jobListURL(request)
         pages = self.uws.pagesOfJobs(filters)
         first = await anext(pages)  # before anything is written, so that it may still fail
-        paced = answers.Paced(request)
+        paced = Paced(request, mayCompress=len(first) >= LONG_LIST)
         try:
             await paced.write(jobListStart(self.uws.joblistPreamble))
             await paced.write(self._refs(first, url))
             async for page in pages:
                 await paced.write(self._refs(page, url))
             await paced.write(jobListEnd())
+            paced.end()
         except Exception as e:  # half of a list must not look like a whole one
             log.warn("a list broke off: {e}", e=e)
             paced.abort()
@@ -144,6 +169,17 @@ class _Jobs:
     async def create(self, request: Any) -> bytes:
         """Make a job, and run it if the request says so (2.2.3.1, A-06)."""
         controls = await self._read(request)
+        jobId = await self._newJob(request, controls, controls.phase == "RUN")
+        url = self.uws.getURLForId(jobId, self._jobListURL(request))
+        return answers.seeOther(request, url)
+
+    async def _newJobToRun(self, request: Any) -> str:
+        """Make a job and run it, whatever the method; its id."""
+        controls = await self._read(request, isToCreate=True)
+        request.args.pop("WAIT", None)  # who is answered when the job has ended waits anyway
+        return await self._newJob(request, controls, isToRun=True)
+
+    async def _newJob(self, request: Any, controls: Controls, isToRun: bool) -> str:
         if controls.phase == "ABORT":
             raise BadRequest("PHASE: a job can be created with PHASE=RUN, or without")
         if controls.action is not None:
@@ -154,19 +190,16 @@ class _Jobs:
         }
         if not isinstance(controls.destruction, Unset):
             properties["destruction"] = controls.destruction
-        isRun = controls.phase == "RUN"
-        jobId = await self.uws.getNewIdFromRequest(request, isRun, **properties)
-        url = self.uws.getURLForId(jobId, self._jobListURL(request))
-        return answers.seeOther(request, url)
+        return await self.uws.getNewIdFromRequest(request, isToRun, **properties)
 
     # Jobs
 
     async def _ofJob(self, request: Any, jobId: str, segments: tuple[str, ...]) -> Any:
-        method = self._method(request)
-        action = self.actions[segments[0]] if segments else None
-        handlers = {"GET": self.job, "POST": self.change, "DELETE": self.destroy}
-        if action is None:
-            choose(handlers, method)
+        if segments:
+            handlers = self.actions[segments[0]].handlers(segments[1:])
+        else:
+            handlers = {"GET": self.job, "POST": self.change, "DELETE": self.destroy}
+        handler = choose(handlers, methodOf(request))
         asked = Asked(
             uws=self.uws,
             jobId=jobId,
@@ -175,12 +208,11 @@ class _Jobs:
             jobListURL=self._jobListURL(request),
             segments=segments[1:],
         )
-        if action is not None:
-            return await action.handle(method, asked)
-        return await choose(handlers, method)(asked)
+        return await handler(asked)
 
     async def job(self, asked: Asked) -> bytes:
         """The job, at once or after a WAIT (2.2.1.2); HEAD never waits (A-84)."""
+        answers.xmlType(asked.request)  # before waiting for what nobody wants
         wait = readWait(asked.request.args)
         if wait is None or asked.request.method == b"HEAD":
             job = await asked.job()
@@ -226,9 +258,3 @@ class _Jobs:
                     method=request.method, uri=request.uri)  # fmt: skip
         message = f"The service made a mistake. Its log has the details under {number}."
         return answers.failure(request, UWSError(message))
-
-
-def _twistedServer(request: Any) -> str:
-    from twisted.web.server import version
-
-    return str(version.decode("ascii"))

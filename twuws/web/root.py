@@ -14,7 +14,9 @@ import twuws
 from twuws.errors import NotAllowed, NotFound
 from twuws.uws import UWS
 from twuws.web import answers
+from twuws.web.origin import resourceURL
 from twuws.web.resource import UWSResource
+from twuws.web.settings import WebSettings
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>twuws</title></head>
@@ -34,18 +36,14 @@ class RootResource(Resource):
     """
     The services of one process below one URL, each at its name, and a page that lists them.
 
-    @param publicURL: the absolute URL of this resource, where it is not what requests say.
     """
 
-    def __init__(
-        self, services: Iterable[UWS], publicURL: str | None, maximumBody: int | None
-    ) -> None:
+    def __init__(self, services: Iterable[UWS], settings: WebSettings | None = None) -> None:
         super().__init__()
         self._services = list(services)
-        self._publicURL = publicURL
+        self._settings = settings or WebSettings()
         for uws in self._services:
-            below = publicURL and f"{publicURL.rstrip('/')}/{uws.name}"
-            self.putChild(uws.name.encode(), UWSResource(uws, below, maximumBody))
+            self.putChild(uws.name.encode(), UWSResource(uws, self._settings.below(uws.name)))
 
     def getChild(self, path: bytes, request: Any) -> Resource:
         return self if path == b"" else _Nothing(self._services)
@@ -57,7 +55,7 @@ class RootResource(Resource):
         return self.render_GET(request)
 
     def render_GET(self, request: Any) -> bytes:
-        base = answers.resourceURL(request, self._publicURL)
+        base = resourceURL(request, self._settings)
         entries = "".join(
             _ENTRY.format(url=escape(f"{base}/{uws.name}/async"), title=escape(uws.jobClass.title))
             for uws in self._services

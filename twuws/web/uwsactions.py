@@ -88,8 +88,8 @@ class JobAction:
     One child of a job.
 
     Define C{async def doGET(self, asked)}, C{doPOST}, C{doPUT} and C{doDELETE} as far as it
-    has them; other methods are answered with 405.  They return bytes, or a resource to be
-    rendered; C{asked} is an L{Asked}.
+    has them; other methods are answered with 405, HEAD and OPTIONS by themselves.  They
+    return bytes, or a resource to be rendered; C{asked} is an L{Asked}.
 
     @cvar name: the name in the URL.
     @cvar hasChildren: whether it serves what lies below it.
@@ -98,24 +98,32 @@ class JobAction:
     name: str = ""
     hasChildren: bool = False
 
-    async def handle(self, method: str, asked: Asked) -> Any:
-        """Answer with the method that the request wants."""
-        if asked.segments and not self.hasChildren:
+    def handlers(self, segments: tuple[str, ...]) -> dict[str, Any]:
+        """
+        The handlers by method, for what is at C{segments} below it.
+
+        @raise NotFound: if there can be nothing.
+        """
+        if segments and not self.hasChildren:
             raise NotFound
-        handlers = {name: getattr(self, "do" + name, None) for name in METHODS}
-        return await choose(handlers, method)(asked)
+        found = {name: getattr(self, "do" + name, None) for name in METHODS}
+        return {name: handler for name, handler in found.items() if handler is not None}
+
+
+def methodOf(request: Any) -> str:
+    """The method that a request wants."""
+    return str(request.method.decode("ascii", "replace"))
 
 
 def choose(handlers: dict[str, Any], method: str) -> Any:
     """
     The handler for a method; HEAD is GET without what it writes.
 
-    @raise NotAllowed: if there is none.
+    @raise NotAllowed: if there is none, as for OPTIONS, whose answer it is (A-84).
     """
     handler = handlers.get("GET" if method == "HEAD" else method)
     if handler is None:
-        allowed = [name for name, known in handlers.items() if known is not None]
-        raise NotAllowed(method, allowed + (["HEAD"] if "GET" in allowed else []))
+        raise NotAllowed(method, [*handlers, *(["HEAD"] if "GET" in handlers else []), "OPTIONS"])
     return handler
 
 
@@ -194,8 +202,7 @@ class ErrorAction(JobAction):
         error = (await asked.job()).error
         if error is None:
             raise NotFound("This job has no error.")
-        detail = f"\n\n{error.detail}" if error.detail else ""
-        return asked.text(f"{error.message}{detail}\n")
+        return answers.explanation(asked.request, error.message, error.detail)
 
 
 class ParametersAction(JobAction):
@@ -203,6 +210,11 @@ class ParametersAction(JobAction):
 
     name = "parameters"
     hasChildren = True
+
+    def handlers(self, segments: tuple[str, ...]) -> dict[str, Any]:
+        """One parameter can be PUT, all together be POSTed to (2.2.3, A-23)."""
+        other = {"PUT": self.doPUT} if segments else {"POST": self.doPOST}
+        return {"GET": self.doGET, **other}
 
     async def doGET(self, asked: Asked) -> Any:
         job = await asked.job()
@@ -214,21 +226,19 @@ class ParametersAction(JobAction):
         files = [value for value in values if isinstance(value, FileValue)]
         if files:
             path = asked.uws.workDirs.forJob(job.jobId).parameters / files[0].file
+            if files[0].source is not None and not path.exists():
+                return answers.seeOther(asked.request, files[0].source)
             return answers.file(asked.request, path, files[0].mediaType)
         if not values:
             raise NotFound(f"This job has no parameter {name!r}.")
         return asked.text("\n".join(str(value) for value in values))
 
     async def doPOST(self, asked: Asked) -> Any:
-        if asked.segments:
-            raise NotAllowed("POST", ["GET", "HEAD", "PUT"])
         await asked.update()
         return asked.toJob()
 
     async def doPUT(self, asked: Asked) -> Any:
         """The body is the value, as it is (A-23)."""
-        if not asked.segments:
-            raise NotAllowed("PUT", ["GET", "HEAD", "POST"])
         name, value = readValue(asked.request, "/".join(asked.segments))
         asked.request.args = {name: [value]}
         await asked.uws.update(asked.jobId, asked.request)
@@ -262,7 +272,8 @@ class ResultsAction(JobAction):
                 return answers.file(asked.request, path, result.mediaType)
             if result.id == id and result.href is not None:
                 return answers.seeOther(asked.request, result.href)
-        raise NotFound(f"This job has no result {id!r}; it is {job.phase}.")
+        why = f": {job.error.message}" if job.error else "."
+        raise NotFound(f"This job is {job.phase}, and has no result {id!r}{why}")
 
 
 class OutputAction(JobAction):

@@ -1,0 +1,75 @@
+"""
+Long answers: written as they are made, no faster than their client reads.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from twuws.web.accept import takesGzip
+from twuws.web.headers import vary
+
+#: Of zlib's levels: most of what is to be had, for little time.
+_LEVEL = 3
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@implementer(IPushProducer)
+class Paced:
+    """
+    Writes a long answer no faster than its client reads.
+
+    @param mayCompress: compress it, if the client can read that.
+    """
+
+    def __init__(self, request: Any, mayCompress: bool = False) -> None:
+        self._request = request
+        self._open: Deferred[None] = succeed(None)
+        self._gzip: Any = None
+        if mayCompress:
+            vary(request, "Accept-Encoding")
+            if takesGzip(request.getHeader("accept-encoding")):
+                request.setHeader("content-encoding", "gzip")
+                self._gzip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        request.registerProducer(self, True)
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """Write some; the Deferred fires when it is time for more."""
+        self._request.write(self._gzip.compress(data) if self._gzip else data)
+        waiter: Deferred[None] = Deferred()
+
+        def go(_: None) -> None:
+            waiter.callback(None)
+
+        self._open.addCallback(go)
+        return waiter
+
+    def end(self) -> None:
+        """All has been written."""
+        if self._gzip:
+            self._request.write(self._gzip.flush())
+
+    def finish(self) -> None:
+        """There is no more, whether it is whole or not."""
+        self._request.unregisterProducer()
+
+    def abort(self) -> None:
+        """There would be more: end the connection, so that the client knows."""
+        self._request.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        if self._open.called:
+            self._open = Deferred()
+
+    def resumeProducing(self) -> None:
+        if not self._open.called:
+            self._open.callback(None)
+
+    def stopProducing(self) -> None:
+        """The client has gone; the handler is cancelled."""
+        self.resumeProducing()

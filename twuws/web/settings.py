@@ -1,0 +1,69 @@
+"""
+How a service behaves over HTTP, as far as its operator decides that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Any
+
+
+class Proxies:
+    """
+    The proxies whose word is taken for what their clients asked for.
+
+    >>> Proxies(["127.0.0.1", "10.0.0.0/8"]).trusts("10.1.2.3")
+    True
+
+    @param named: addresses, networks, and C{unix} for whoever comes by a Unix socket.
+    @raise ValueError: naming what is none of these.
+    """
+
+    def __init__(self, named: Iterable[str] = ()) -> None:
+        self._networks: list[IPv4Network | IPv6Network] = []
+        self._unix = False
+        for one in named:
+            if one == "unix":
+                self._unix = True
+            else:
+                self._networks.append(ip_network(one))
+
+    def trusts(self, host: str | None) -> bool:
+        """Whether a proxy is at this address; C{None} for the other end of a Unix socket."""
+        if host is None:
+            return self._unix
+        try:
+            address: Any = ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._networks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebSettings:
+    """
+    What an L{twuws.web.resource.UWSResource} can be told.
+
+    @ivar publicURL: the absolute URL of the resource, where it is not what requests say.
+    @ivar maximumBody: how large a request may be, bytes; C{None} for any size.
+    @ivar proxies: whose C{Forwarded} and C{X-Forwarded-…} count.
+    @ivar origins: the web origins whose scripts may use the service (CORS), such as
+        C{https://example.org}; C{*} for all.
+    @ivar syncTimeout: how long a synchronous request waits for its job, s.
+    @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
+    """
+
+    publicURL: str | None = None
+    maximumBody: int | None = None
+    proxies: Proxies = field(default_factory=Proxies)
+    origins: frozenset[str] = frozenset()
+    syncTimeout: float = 50
+    syncAborts: bool = False
+
+    def below(self, name: str) -> WebSettings:
+        """The same for a resource one step further down."""
+        url = self.publicURL and f"{self.publicURL.rstrip('/')}/{name}"
+        return replace(self, publicURL=url)
