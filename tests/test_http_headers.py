@@ -260,6 +260,34 @@ async def test_publicURL(special):
     assert answer.location.startswith("https://a.example/x/async/")
 
 
+# What is otherwise by configuration
+
+
+async def test_strictlyDALI(special):
+    """Parameters have one place; what UWS itself takes of a POST to the job stays."""
+    serving = await special(parametersAtJob=False)
+    url = await serving.create()
+    answer = await serving.post(url, {"x": "1", "PHASE": "RUN"})
+    assert (answer.status, answer.text) == (
+        403,
+        f"Parameters of a job are sent to {url}/parameters.\n",
+    )
+    assert await serving.phase(url) == "PENDING"
+    assert (await serving.post(url + "/parameters", {"x": "1"})).status == 303
+    assert (await serving.post(url, {"PHASE": "RUN"})).status == 303
+    assert (await serving.get(url + "/parameters/x")).text == "1"
+
+
+async def test_waitForWhatIsSuspended(serving):
+    url = await serving.create({"seconds": "100", "PHASE": "RUN"})
+    while await serving.phase(url) != "EXECUTING":
+        pass
+    await serving.uws.changeToPhase(url.rpartition("/")[2], "SUSPENDED")
+    answer = await serving.get(url + "?WAIT=30")
+    assert (answer.status, answer.headers["retry-after"]) == (200, "5")
+    assert "retry-after" not in (await serving.get(url)).headers
+
+
 def test_proxies():
     assert Proxies(["unix"]).trusts(None)
     assert not Proxies().trusts(None)

@@ -166,6 +166,7 @@ def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
         maximumBody=table.take("maximum-body", Kind.SIZE, MAXIMUM_BODY),
         proxies=proxies,
         origins=frozenset(origins),
+        parametersAtJob=http.take("parameters-at-job", Kind.TRUTH, True),
         syncTimeout=http.take("sync-timeout", Kind.POSITIVE_NUMBER, WebSettings().syncTimeout),
         syncAborts=http.take("sync-aborts", Kind.TRUTH, False),
     )

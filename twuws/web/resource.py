@@ -16,8 +16,9 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
-from twuws.errors import BadRequest, NotFound, UWSError
+from twuws.errors import BadRequest, Forbidden, NotFound, Unavailable, UWSError
 from twuws.parameters import Document, File
+from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
@@ -218,6 +219,8 @@ class _Jobs:
             job = await asked.job()
         else:
             job = await self.uws.wait(asked.jobId, wait.seconds, wait.phases)
+            if job.phase is SUSPENDED:  # which goes on by itself, and is not waited for (A-94)
+                asked.request.setHeader("retry-after", str(Unavailable.retryAfter))
         content = jobDocument(job, asked.jobURL, self.uws.jobdocPreamble)
         return answers.document(asked.request, content)
 
@@ -225,6 +228,9 @@ class _Jobs:
         """ACTION=DELETE (2.2.3.2), and as a courtesy PHASE and parameters (A-07)."""
         if asked.controls.action == "DELETE":
             return await self.destroy(asked)
+        isGiven = asked.request.args or asked.request.files
+        if isGiven and not self.settings.parametersAtJob:  # D-013
+            raise Forbidden(f"Parameters of a job are sent to {asked.jobURL}/parameters.")
         await asked.update()
         return asked.toJob()
 

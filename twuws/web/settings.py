@@ -52,6 +52,8 @@ class WebSettings:
     @ivar proxies: whose C{Forwarded} and C{X-Forwarded-…} count.
     @ivar origins: the web origins whose scripts may use the service (CORS), such as
         C{https://example.org}; C{*} for all.
+    @ivar parametersAtJob: whether a job's own URL takes parameters, which some clients send
+        there and DALI forbids (A-22).
     @ivar syncTimeout: how long a synchronous request waits for its job, s.
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     """
@@ -60,6 +62,7 @@ class WebSettings:
     maximumBody: int | None = None
     proxies: Proxies = field(default_factory=Proxies)
     origins: frozenset[str] = frozenset()
+    parametersAtJob: bool = True
     syncTimeout: float = 50
     syncAborts: bool = False
 
