@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from docutils.core import publish_string
 
 from twuws import config
 from twuws.errors import ConfigError
@@ -41,6 +42,13 @@ def known(tmp_path, text, table=""):
     listed = re.search(rf":{where} {NO_KEY}: this key means nothing here; (.*)", str(e.value))
     assert listed, e.value
     return set(listed[1].split(", "))
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")], ids=str)
+def test_well_formed(path):
+    """What a page looks like is what its author meant."""
+    settings = {"report_level": 2, "halt_level": 2, "input_encoding": "utf-8"}
+    publish_string(path.read_bytes(), str(path), writer="null", settings_overrides=settings)
 
 
 def test_process(tmp_path):

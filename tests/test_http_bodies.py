@@ -24,9 +24,11 @@ from twisted.web.server import Site
 from tests.working import until
 from twuws.testing import running
 from twuws.web.bodies import SMALL, SpooledRequest, requestFactory
+from twuws.web.settings import WebSettings
 from twuws.workdir import WorkDirs
 
 LIMIT = 1_000_000
+LIMITED = WebSettings(maximumBody=LIMIT, origins=frozenset({"*"}))
 MANY = 50_000_000
 WORDS = f"{LIMIT} is the most this service takes."
 
@@ -106,7 +108,7 @@ def listening(tmp_path):
     made = []
 
     def listen(makeRequest=None, **more):
-        made.append(Listening(makeRequest or requestFactory(tmp_path, LIMIT), tmp_path, **more))
+        made.append(Listening(makeRequest or requestFactory(tmp_path, LIMITED), tmp_path, **more))
         return made[-1]
 
     yield listen
@@ -174,6 +176,7 @@ async def test_far_too_large(listening, how):
     at = listening()
     (answer,) = await deferToThread(exchange, at.port, request(bytes(MANY), how))
     assert answer.status == 413
+    assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["connection"] == "close"
     assert answer.headers["content-type"].startswith("text/plain")
     assert answer.headers["server"].startswith("twuws/")
@@ -269,7 +272,7 @@ async def test_a_client_that_never_ends(listening, tmp_path, bound, how):
         lingerSeconds = 0.3 if bound == "time" else 60
         lingerBytes = 2**40 if bound == "time" else 10_000_000
 
-    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, maximumBody=LIMIT))
+    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, settings=LIMITED))
     length = b"Transfer-Encoding: chunked" if how == "chunked" else b"Content-Length: 99999999999"
     piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
 
@@ -298,7 +301,7 @@ async def test_a_client_that_only_waits(listening, tmp_path):
     class Impatient(SpooledRequest):
         lingerSeconds = 0.2
 
-    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, maximumBody=LIMIT))
+    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, settings=LIMITED))
     with socket.create_connection(("127.0.0.1", at.port)) as s:
         s.sendall(head(b"POST", b"Content-Length: 2000000"))
         await at.isClean()
@@ -352,7 +355,7 @@ async def test_forms_are_left_alone(listening):
 @pytest.mark.parametrize("how", ["length", "chunked"])
 async def test_no_room(listening, tmp_path, loggedErrors, how):
     """A disk that takes nothing is the service's trouble, and may pass."""
-    nowhere = partial(SpooledRequest, uploads=lambda: tmp_path / "nowhere", maximumBody=None)
+    nowhere = partial(SpooledRequest, uploads=lambda: tmp_path / "nowhere", settings=WebSettings())
     at = listening(nowhere)
     (answer,) = await deferToThread(exchange, at.port, request(bytes(5_000_000), how))
     assert answer.status == 503

@@ -444,7 +444,11 @@ async def test_the_identity_encoding(serving):
         ({"x": "11"}, "Parameter x: '11' is not a number from 0 to 10"),
         ({"X": "abc"}, "Parameter x: 'abc' is not a number from 0 to 10"),
         ([("x", "1"), ("x", "2")], "Parameter x: 2 values were given, but it takes one"),
-        ({"f": "text"}, "Parameter f: this is a file; upload it as a part of a multipart form"),
+        (
+            {"f": "text"},
+            "Parameter f: this is a file; send it in a multipart form, or say where it is:"
+            " UPLOAD=f,URL",
+        ),
     ],
 )
 async def test_checked_at_run(serveJobs, data, message):

@@ -51,6 +51,42 @@ async def test_put(serving):
     assert parameters(await serving.job(url)) == [("x", "3.5")]
 
 
+async def test_putReplaces(serving):
+    """What POST would add to."""
+    url = await serving.create([("several", "1"), ("several", "2")])
+    await serving.request("PUT", url + "/parameters/several", data=b"3")
+    assert parameters(await serving.job(url)) == [("several", "3")]
+
+
+async def test_putAFile(serving):
+    """A declared file is one, whatever is in it (A-23), and replaces the one before."""
+    url = await serving.create()
+    for content, kind in ((b"\x00\xff" * 50_000, "image/png"), (b"a=1", "text/plain")):
+        answer = await serving.request(
+            "PUT", url + "/parameters/F", data=content, headers={"Content-Type": kind}
+        )
+        assert (answer.status, answer.location) == (303, url)
+        got = await serving.get(url + "/parameters/f")
+        assert (got.content, got.headers["content-type"]) == (content, kind)
+    ((name, reference),) = parameters(await serving.job(url))
+    assert (name, (await serving.get(reference)).content) == ("f", b"a=1")
+    directory = serving.uws.workDirs.forJob(url.rpartition("/")[2])
+    assert len(list(directory.parameters.iterdir())) == 1
+    assert list(serving.uws.workDirs.uploads().iterdir()) == []
+
+
+async def test_noPlaceForFiles(serving):
+    """A disk that takes nothing is no mistake of the client's, nor one without a name."""
+    uploads = serving.uws.workDirs.uploads()
+    uploads.rmdir()
+    uploads.write_bytes(b"")
+    answer = await serving.post("", files={"f": ("a.txt", io.BytesIO(b"content"))})
+    assert answer.status == 503
+    assert answer.text.startswith("The service cannot store this now (")
+    assert str(uploads) not in answer.text
+    assert len(validate((await serving.get()).content)) == 0
+
+
 async def test_refused_changes_nothing(serving):
     url = await serving.create({"x": "1"})
     before = (await serving.get(url)).content

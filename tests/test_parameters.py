@@ -175,7 +175,12 @@ def test_limitsOfIntegers(value: int) -> None:
         ("boolean", "yes", "Parameter boolean: 'yes' is not true or false"),
         ("energy", "5 1", "Parameter energy: '5 1' is not two numbers from 0 to 10 keV, the smaller"
                           " first, such as '0.5 2.5' or '0.5 +Inf'"),
-        ("file", "x", "Parameter file: this is a file; upload it as a part of a multipart form"),
+        (
+            "file",
+            "x",
+            "Parameter file: this is a file; send it in a multipart form, or say where it is:"
+            " UPLOAD=file,URL",
+        ),
         ("integer", "9" * 5000, "Parameter integer: '" + "9" * 57 + "...' is not a whole number"),
     ],
     ids=lambda one: one[:12],

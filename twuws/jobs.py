@@ -313,7 +313,8 @@ class UWSJob:
             L{FileValue}; the names that UWS uses itself are in neither.
         """
         files = getattr(request, "files", {})
-        self.setParameters([*request.args.items(), *files.items()], accumulate=True)
+        isPut = getattr(request, "method", None) == b"PUT"  # then it is the value, whole (A-23)
+        self.setParameters([*request.args.items(), *files.items()], accumulate=not isPut)
 
     def prepareForDestruction(self) -> Any:
         """

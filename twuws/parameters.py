@@ -364,7 +364,10 @@ class File(Parameter[str]):
 
     def accept(self, value: Value) -> Value:
         if isinstance(value, str):
-            raise self.refuse("this is a file; upload it as a part of a multipart form")
+            raise self.refuse(
+                "this is a file; send it in a multipart form,"
+                f" or say where it is: UPLOAD={self.name},URL"
+            )
         return value
 
     def parse(self, text: str) -> str:

@@ -91,7 +91,7 @@ class WorkerService(Service):
         from twuws.web.root import RootResource  # Klein would install a reactor
 
         root = RootResource(services, self.config.web)
-        makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web.maximumBody)
+        makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = Site(root, makeRequest, parsePOSTFormSubmission=False)
         site.displayTracebacks = False
         try:

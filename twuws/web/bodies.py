@@ -34,16 +34,17 @@ _log = Logger()
 
 
 def requestFactory(
-    directory: str | os.PathLike[str], maximumBody: int | None = None
+    directory: str | os.PathLike[str], settings: WebSettings | None = None
 ) -> Callable[..., SpooledRequest]:
     """
     What makes the requests of a C{Site}: C{Site(root, requestFactory=requestFactory(…))}.
 
     @param directory: where the directories of the jobs are, as C{UWS} is told.
-    @param maximumBody: how large a body may be, whatever it is for, in bytes; C{None} for
-        any size.
+    @param settings: those of the resources; C{maximumBody} holds for the whole site.
     """
-    return partial(SpooledRequest, uploads=WorkDirs(directory).uploads, maximumBody=maximumBody)
+    return partial(
+        SpooledRequest, uploads=WorkDirs(directory).uploads, settings=settings or WebSettings()
+    )
 
 
 def tooLarge(size: int | None, maximum: int) -> TooLarge:
@@ -74,11 +75,12 @@ class SpooledRequest(Request):
         channel: Any,
         *args: Any,
         uploads: Callable[[], Path],
-        maximumBody: int | None = None,
+        settings: WebSettings,
     ) -> None:
         super().__init__(channel, *args, parsePOSTFormSubmission=False)
         self._uploads = uploads
-        self._maximumBody = maximumBody
+        self._settings = settings
+        self._maximumBody = settings.maximumBody
         self._received = 0
         self._refusal: UWSError | None = None
         self._lingering: Any = None
@@ -146,7 +148,7 @@ class SpooledRequest(Request):
         if isinstance(self.channel, HTTPChannel):  # else it is HTTP/2, and can wait for the end
             self.channel.persistent = False
             self.clientproto = b"HTTP/1.1"
-            headers.begin(self, WebSettings())
+            headers.begin(self, self._settings)
             self.setHeader(b"date", datetimeToString())
             self.setHeader(b"connection", b"close")
             self.write(answers.failure(self, error))

@@ -10,12 +10,15 @@ from typing import IO, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import Logger
 
-from twuws.errors import BadRequest
+from twuws.errors import BadRequest, Unavailable
 from twuws.submission import Upload
 from twuws.workdir import WorkDirs
 
 _CHUNK = 64 * 2**10
+
+_log = Logger()
 
 
 def removeFiles(paths: Iterable[Path]) -> None:
@@ -55,6 +58,10 @@ class BodyFiles:
         try:
             for step in steps:
                 step()
+        except OSError as e:
+            self.discard()
+            _log.error("A request's files cannot be stored: {e}", e=e)
+            raise Unavailable(f"The service cannot store this now ({e.strerror}).") from e
         except BaseException:
             self.discard()
             raise

@@ -102,18 +102,27 @@ async def readArguments(
     request.args, request.files = _merged(query, body.pairs), body.files
 
 
-def readValue(request: Any, name: str) -> tuple[str, str]:
+async def readValue(
+    request: Any, name: str, *, uploads: WorkDirs, fileNames: Collection[str] = ()
+) -> None:
     """
-    A parameter's name and its value, which is the whole body.
+    Set C{request.args}, or C{request.files} if that is what the parameter is, to the one
+    value which the whole body is.
 
-    @raise BadRequest: L{TooLarge} too.
+    @raise BadRequest: L{TooLarge} too; nothing is left on disk then.
     """
     name = checkedName(name.encode("utf-8", "replace"))
     _refuseEncoded(request)
+    request.args, request.files = Arguments(), ByName()
+    if name.lower() in {known.lower() for known in fileNames}:
+        whole = WholeBody(request.content, uploads)
+        upload = await whole.read(name, mediaTypeOf(_text(request.getHeader(b"content-type"))))
+        request.files[name], request.uploads = [upload], whole.paths
+        return
     size = _size(request.content)
     if size > MAXIMUM_TEXT:
         raise TooLarge(f"Parameter {name}: {size} bytes; as text it can have {MAXIMUM_TEXT}")
-    return name, checkedText(request.content.read(), name)
+    request.args[name] = [checkedText(request.content.read(), name)]
 
 
 def discard(request: Any) -> Deferred[None]:

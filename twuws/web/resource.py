@@ -17,7 +17,6 @@ from werkzeug.exceptions import HTTPException
 
 from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
 from twuws.errors import BadRequest, Forbidden, NotFound, Unavailable, UWSError
-from twuws.parameters import Document, File
 from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
@@ -28,7 +27,7 @@ from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
 from twuws.web.sync import Sync
-from twuws.web.uwsactions import Asked, JobActions, choose, methodOf
+from twuws.web.uwsactions import Asked, JobActions, choose, filesAmong, methodOf
 from twuws.web.vosi import VOSI
 from twuws.web.xmlbodies import checkDocuments
 
@@ -74,12 +73,7 @@ class _Jobs:
         self.uws = uws
         self.settings = settings
         self.actions: JobActions = uws.jobActions or JobActions()
-        self.fileNames = [
-            name for name, kind in uws.jobClass.declarations.items() if isinstance(kind, File)
-        ]
-        self.documents = [
-            name for name in self.fileNames if isinstance(uws.jobClass.declarations[name], Document)
-        ]
+        self.fileNames, self.documents = filesAmong(uws.jobClass)
         vosi = VOSI(uws, self._base)
         self.children: dict[str, Callable[..., Any]] = {
             "async": self.jobs,

@@ -22,6 +22,7 @@ from typing import Any
 from twuws.documents import parametersDocument, resultsDocument
 from twuws.errors import BadRequest, NotAllowed, NotFound
 from twuws.jobs import UWSJob
+from twuws.parameters import Document, File
 from twuws.times import formatInstant
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
@@ -29,6 +30,7 @@ from twuws.values import FileValue
 from twuws.web import answers
 from twuws.web.controls import Controls
 from twuws.web.requests import readValue
+from twuws.web.xmlbodies import checkDocuments
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -81,6 +83,12 @@ class Asked:
             destruction=controls.destruction,
             phase=controls.phase,
         )
+
+
+def filesAmong(jobClass: type[UWSJob]) -> tuple[list[str], list[str]]:
+    """The names of the parameters that are files, and of those among them that are documents."""
+    files = {name: kind for name, kind in jobClass.declarations.items() if isinstance(kind, File)}
+    return list(files), [name for name, kind in files.items() if isinstance(kind, Document)]
 
 
 class JobAction:
@@ -239,8 +247,10 @@ class ParametersAction(JobAction):
 
     async def doPUT(self, asked: Asked) -> Any:
         """The body is the value, as it is (A-23)."""
-        name, value = readValue(asked.request, "/".join(asked.segments))
-        asked.request.args = {name: [value]}
+        fileNames, documents = filesAmong(asked.uws.jobClass)
+        name, uploads = "/".join(asked.segments), asked.uws.workDirs
+        await readValue(asked.request, name, uploads=uploads, fileNames=fileNames)
+        await checkDocuments(asked.request.files, documents)
         await asked.uws.update(asked.jobId, asked.request)
         return asked.toJob()
 
