@@ -44,6 +44,7 @@ from twuws.admin.output import Report
 from twuws.admin.session import Session
 from twuws.composition import embeddedPostgres
 from twuws.config import Config, load
+from twuws.conformance import command as conformance
 from twuws.database import Database
 from twuws.embedded import runningDSN
 from twuws.errors import UWSError
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = makeParser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if options.command is conformance.run:  # it needs no reactor, and no database
+        raise SystemExit(conformance.run(options))
     react(_run, (options,))
 
 

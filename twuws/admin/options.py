@@ -11,6 +11,8 @@ from typing import Any
 
 import twuws
 from twuws.admin import commands
+from twuws.conformance import command as conformance
+from twuws.conformance import options as conformanceOptions
 from twuws.options import OPTIONS
 from twuws.phases import Phase
 from twuws.times import parseInstant
@@ -45,7 +47,7 @@ def makeParser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="twuws",
         description="Look at the jobs of a twuws service, and change them. The service may run"
-        " or not; this command works on its database.",
+        " or not; this command works on its database. Only check is by HTTP, for any UWS.",
         epilog="A JOB is an id, or enough of its beginning (6 characters or more)."
         " Exit status: 0 all was done; 1 something could not be done; 2 wrong options, or no"
         " database.",
@@ -139,6 +141,15 @@ def _addCommands(parsers: Any) -> None:
         " before",
         "--database postgresql://uws@db.example.org/uws",
     )
+    one = parsers.add_parser(
+        "check",
+        help="check whether a service, of whatever make, does what UWS 1.1 says",
+        description=conformanceOptions.DESCRIPTION,
+        epilog=conformanceOptions.EPILOG,
+        allow_abbrev=False,
+    )
+    one.set_defaults(command=conformance.run)
+    conformanceOptions.addOptions(one)
 
 
 def _addServices(parser: Any) -> None:

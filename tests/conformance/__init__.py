@@ -1,0 +1,3 @@
+"""
+Tests of the conformance kit: each check passes where all is right, and finds its faults.
+"""

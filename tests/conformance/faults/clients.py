@@ -1,0 +1,26 @@
+"""Part L."""
+
+FAULTS = {
+    "L1": ["strictBoundary", "boundaryWithoutEquals", "boundaryWithoutBlank",
+           "nothingBeforeParts", "typedPartLost", "chunkedRefused"],
+    "L2": ["answers302", "durationWith200", "destructionWith200", "parametersWith200",
+           "changedWith200", "deletedWith200", "deleteWith204"],
+    "L3": ["locationWithSlash", "locationWithQuery", "locationOfSlash", "changeLeadsToList"],
+    "L4": ["idsWithLetter"],
+    "L5": ["htmlForJava", "noVary"],
+    "L7": ["otherPrefix", "defaultNamespace", "otherXLink", "xlinkIfUsed", "xmlAsPlain"],
+    "L8": ["withoutZRefused", "fractionRefused", "microsecondsRefused", "withoutZIsLocal"],
+    "L9": ["nilLeftOut", "emptyLeftOut"],
+    "L10": ["namesByCase", "runIdByCase", "waitByCase", "destructionByCase", "durationByCase",
+            "phaseByCase", "actionByCase"],
+    "L11": ["queryIgnored", "doubledRefused", "casesRefused"],
+    "L13": ["phaseOnlyAtPhase", "abortOnlyAtPhase"],
+    "L14": ["runsLate", "createdLate"],
+    "L15": ["minusOneRefused", "minusOneAlone"],
+    "L16": ["listNeedsFilter", "listAsPlain"],
+    "L17": ["goneWith410", "goneBelowWith410", "gonePostedWith410"],
+    "L19": ["impatient", "readsSlowly"],
+    "L22": ["chunkedRefused", "expectRefused", "expectUnheard"],
+    "L23": ["slashMoved", "postedSlashMoved", "containersMoved"],
+    "L24": ["noServer"],
+}  # fmt: skip

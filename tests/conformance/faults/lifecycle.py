@@ -1,0 +1,27 @@
+"""Part A."""
+
+FAULTS = {
+    1: ["createdWith201", "answers302", "relativeLocation", "locationElsewhere",
+        "locationWithSlash", "emptyNotNil", "wrongNamespace", "wrongOrder"],
+    2: ["noVersionOfJob", "noVersionOfList"],
+    3: ["startsQueued", "phaseDiffers"],
+    4: ["phaseWithNewline", "textAsHTML"],
+    5: ["jobIdDiffers"],
+    6: ["noQuote"],
+    7: ["changedWith200", "changeLeadsToList", "runIgnored", "pendingAgain"],
+    8: ["abortPendingIgnored", "changeLeadsToList", "noEndTime"],
+    9: ["abortIgnored", "abortLosesResults", "noEndTime"],
+    10: ["queuedAbortRuns"],
+    11: ["secondRunCrashes", "eachRunStarts"],
+    12: ["endedAborts", "abortMovesEnd", "endedRunsAgain", "lateAbortCrashes"],
+    13: ["workWins", "lateAbortCrashes"],
+    14: ["deletedWith200", "deleteLeadsToQuery", "deletedStays"],
+    15: ["actionIgnored", "deleteLeadsToQuery"],
+    16: ["executingNotDeleted", "deletedComesBack"],
+    17: ["secondDeleteCrashes", "deletedStays"],
+    18: ["runAtCreationIgnored", "queryIgnored"],
+    19: ["nonsensePhaseIgnored", "nonsensePhaseSet", "nonsensePhaseCrashes", "refusalSaysNothing"],
+    20: ["thereLater"],
+    21: ["runIdLost", "runIdNotListed"],
+    22: ["nonsenseCrashes", "nonsenseIsThere"],
+}  # fmt: skip
