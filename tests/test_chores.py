@@ -560,8 +560,8 @@ async def test_gone_nodes(services):
         ("in a container of that name", me.host + "/1", gone.pid, began),
     ):
         await uws.database.query(
-            "INSERT INTO nodes (node, host, pid, started, version, slots, lease_ends)"
-            " VALUES (%s, %s, %s, %s, '', 1, now() + interval '1 min')",
+            "INSERT INTO nodes (node, host, pid, started, version, slots, services, lease_ends)"
+            " VALUES (%s, %s, %s, %s, '', 1, '{}', now() + interval '1 min')",
             (name, host, pid, when),
         )
     await me.lookForGoneNodes()

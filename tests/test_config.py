@@ -21,6 +21,7 @@ longest-duration = 600
 default-lifetime = 3600
 longest-lifetime = 7200
 cleanup-interval = 5.5
+longest-wait = 7
 maximum-body = 1000000
 
 [services.one]
@@ -67,6 +68,7 @@ def test_everything(load):
     c = load(GOOD)
     assert (c.listen, c.database) == ("tcp:8081:interface=127.0.0.1", "postgresql://me@db/uws")
     assert (str(c.dataDir), c.web.publicURL, c.slots) == ("/data/uws", "https://example.org/uws", 7)
+    assert c.longestWait == 7
     assert (c.cleanupInterval, c.web.maximumBody) == (5.5, 1000000)
     assert c.policy == Policy(
         executionDuration=60, longestExecutionDuration=600, lifetime=3600, longestLifetime=7200

@@ -106,7 +106,7 @@ def test_parameters(tmp_path, kind):
         row = re.search(rf"^``{key}`` (.*(?:\n  .*)*)", text, re.MULTILINE)[1]
         assert (key in found) == (f"``{kind}``" in row), key
     readme = re.search(rf"^``{kind}`` .*", (ROOT / "README.rst").read_text(), re.MULTILINE)[0]
-    assert set(re.findall("``(m[a-zA-Z]+|pattern|choices)``", readme)) == found & some
+    assert set(re.findall("``(m[a-zA-Z]+|pattern|choices|formats)``", readme)) == found & some
 
 
 def test_results(tmp_path):

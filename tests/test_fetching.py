@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -161,13 +162,18 @@ async def test_several(start, remotes):
     url = await serving.create(
         [("UPLOAD", f"a,{source}; b,{source}?x;y,z"), ("UPLOAD", f"x,{source}")]
     )
-    await serving.post(url + "/parameters", {"UPLOAD": f"A,{source}"})
+    again = await serving.post(url + "/parameters", {"UPLOAD": f"A,{source}"})
+    assert (again.status, again.text) == (
+        400,
+        "Parameter UPLOAD: the label A is there already\n",
+    )
+    await serving.post(url + "/parameters", {"UPLOAD": f"c,{source}"})
     await serving.post(url + "/parameters", {"UPLOAD": f"f,{source}"})
     await serving.post(url + "/parameters", {"UPLOAD": f"f,{source}?new"})
     values = (await record(serving, url)).parameters
     assert [(v.label, v.file, v.source) for v in values["UPLOAD"]] == [
         ("a", "a", source), ("b", "b", f"{source}?x;y,z"), ("x", "x-upload", source),
-        ("A", "A", source),
+        ("c", "c", source),
     ]  # fmt: skip
     assert [v.source for v in values["f"]] == [f"{source}?new"]
     await serving.post(url + "/phase", {"PHASE": "RUN"})
@@ -182,9 +188,10 @@ async def test_no_name_twice(start, remotes):
     serving = await start()
     source = "http://example.org/"
     url = await serving.create({"UPLOAD": f"a,{source}1"})
-    await serving.post(url + "/parameters", {"UPLOAD": f"a,{source}2"})
-    for name, uri in (("a", f"{source}1"), ("a-2", f"{source}2")):
-        assert (await serving.get(f"{url}/parameters/{name}")).location == uri
+    files = {"a": ("a.txt", io.BytesIO(b"2"))}
+    await serving.post(url + "/parameters", {"UPLOAD": "b,param:a"}, files=files)
+    assert (await serving.get(f"{url}/parameters/a")).location == f"{source}1"
+    assert (await serving.get(f"{url}/parameters/a-2")).content == b"2"
 
 
 # What is refused at once

@@ -188,6 +188,21 @@ async def test_far_too_large(listening, how):
 
 
 @pytest.mark.parametrize("how", ["length", "chunked"])
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "application/json"])
+async def test_what_has_no_files(listening, tmp_path, kind, how):
+    """It has a limit of its own."""
+    at = listening(requestFactory(tmp_path, WebSettings(maximumForm=1000)))
+    for size, status in ((1000, 200), (1001, 413)):
+        typed = f"Content-Type: {kind}".encode()
+        whole = request(b"x" * size, how, typed, b"Connection: close")
+        (answer,) = await deferToThread(exchange, at.port, whole)
+        assert answer.status == status
+    other = request(b"x" * 1001, how, b"Connection: close")
+    (answer,) = await deferToThread(exchange, at.port, other)
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
 async def test_at_the_limit(listening, how):
     at = listening()
     for size, status in ((LIMIT, 200), (LIMIT + 1, 413), (0, 200)):

@@ -148,12 +148,13 @@ async def test_options(serving):
         (url + "/phase", "GET, HEAD, OPTIONS, POST"),
         (url + "/parameters", "GET, HEAD, OPTIONS, POST"),
         (url + "/parameters/x", "GET, HEAD, OPTIONS, PUT"),
-        (url + "/results/x", "GET, HEAD, OPTIONS"),
+        (url + "/results", "GET, HEAD, OPTIONS"),
     ):
         answer = await serving.request("OPTIONS", path)
         assert (answer.status, answer.headers["allow"], answer.content) == (204, allowed, b"")
         assert "access-control-allow-origin" not in answer.headers
-    assert (await serving.request("OPTIONS", url + "/phase/x")).status == 404
+    for path in ("/phase/x", "/results/x", "x/phase", "x"):
+        assert (await serving.request("OPTIONS", url + path)).status == 404
     assert len(validate((await serving.get()).content)) == 1
 
 
@@ -276,6 +277,29 @@ async def test_strictlyDALI(special):
     assert (await serving.post(url + "/parameters", {"x": "1"})).status == 303
     assert (await serving.post(url, {"PHASE": "RUN"})).status == 303
     assert (await serving.get(url + "/parameters/x")).text == "1"
+
+
+async def test_tracebacks(special):
+    """Only where the operator wants it do clients see where in the code it was."""
+    serving = await special(tracebacks=True)
+    url = await serving.create({"failure": "no light", "PHASE": "RUN"})
+    await serving.ended(url)
+    answer = await serving.get(url + "/error")
+    assert answer.text.startswith("ValueError: no light\n\nTraceback")
+    base = serving.base
+    where = (await serving.get(base + "/sync?failure=no+light")).location
+    assert "Traceback" in (await serving.get(where)).text
+
+
+async def test_syncJobsThatAreNotListed(special):
+    """They can be used all the same, and the operator sees them."""
+    serving = await special(syncListed=False)
+    where = (await serving.get(serving.base + "/sync")).location
+    assert (await serving.get(where)).status == 303
+    jobId = where.rpartition("/")[2]
+    assert len(validate((await serving.get()).content)) == 0
+    assert (await serving.phase(f"{serving.url}/{jobId}")) == "COMPLETED"
+    assert await serving.uws.getIdsAndPhases() == [(jobId, "COMPLETED")]
 
 
 async def test_waitForWhatIsSuspended(serving):

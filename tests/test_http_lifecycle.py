@@ -143,11 +143,11 @@ async def test_error(serving):
     assert text(job, "phase") == "ERROR"
     assert "the <reason> & more" in text(job, "errorSummary/message")
     summary = job.find("{*}errorSummary")
-    assert (summary.get("type"), summary.get("hasDetail")) == ("fatal", "true")
+    assert (summary.get("type"), summary.get("hasDetail")) == ("fatal", "false")
     error = await serving.get(url + "/error")
     assert error.status == 200
     assert error.headers["content-type"].startswith("text/plain")
-    assert "the <reason> & more" in error.text
+    assert error.text == "ValueError: the <reason> & more\n"  # and no traceback
     fine = await serving.create()
     assert (await serving.get(fine + "/error")).status == 404
 
@@ -215,6 +215,51 @@ async def test_destruction(serving):
     for bad in ("2015-01-01", "garbage"):
         assert (await serving.post("", {"DESTRUCTION": bad})).status == 400
     assert len(validate((await serving.get()).content)) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PATCH", ""), ("PUT", ""), ("OPTIONS", ""), ("DELETE", ""), ("HEAD", ""), ("POST", ""),
+        ("POST", "/phase"), ("POST", "/phase?PHASE=nonsense"), ("DELETE", "/phase"),
+        ("POST", "/destruction"), ("POST", "/executionduration?EXECUTIONDURATION=x"),
+        ("PUT", "/parameters"), ("PUT", "/parameters/PHASE"), ("POST", "/results"),
+        ("POST", "/results/none"), ("GET", "?WAIT=nonsense"),
+    ],
+)  # fmt: skip
+async def test_whatIsNotThereIsNotFound(serving, method, path):
+    """Whatever else is wrong with a request for a job that is gone (U-023)."""
+    url = await serving.create()
+    await serving.request("DELETE", url)
+    answer = await serving.request(method, url + path, headers={"Accept": "image/png"})
+    assert answer.status == 404
+    assert method == "HEAD" or answer.text.startswith("There is no job")
+
+
+async def test_resultsThatAreNotThere(serving):
+    url = await serving.create({"PHASE": "RUN"})
+    await serving.ended(url)
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        answer = await serving.request(method, url + "/results/none")
+        assert answer.status == 404
+    assert (await serving.request("DELETE", url + "/results/early")).status == 405
+
+
+async def test_propertiesAtOnePlace(serving):
+    """What else a request says of a job is done, too, or nothing is."""
+    url = await serving.create()
+    answer = await serving.post(
+        url + "/phase", {"PHASE": "RUN", "EXECUTIONDURATION": "77", "RUNID": "r"}
+    )
+    assert answer.status == 303
+    job = await serving.ended(url)
+    assert (text(job, "executionDuration"), text(job, "runId")) == ("77", "r")
+    other = await serving.create()
+    answer = await serving.post(
+        other + "/executionduration", {"EXECUTIONDURATION": "77", "DESTRUCTION": "2015-01-01"}
+    )
+    assert answer.status == 400
+    assert text(await serving.job(other), "executionDuration") != "77"
 
 
 async def test_methods(serving):

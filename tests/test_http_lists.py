@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
 
 from tests.serving import HREF, text
 from tests.validation import validate
@@ -111,6 +112,36 @@ async def test_many_with_equal_times(serving):
     everything = await listed(serving)
     assert len(everything) == len(set(everything)) == 2500
     assert await listed(serving, "LAST=1500") == everything[:1500]
+
+
+async def test_aClientThatGoesInTheMiddle(serving, loggedErrors):
+    """Nothing is left of it, and nothing is worth the log."""
+    database = serving.uws.database
+    await database.query(
+        """INSERT INTO jobs (job_id, service, execution_duration)
+           SELECT md5(n::text), 'noted', 0 FROM generate_series(1, 30000) n"""
+    )
+    path = serving.url.partition(f":{serving.port.getHost().port}")[2]
+
+    def begin():
+        with socket.create_connection(("127.0.0.1", serving.port.getHost().port)) as s:
+            s.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+            return s.recv(1000)
+
+    warned = []
+
+    def observe(event):
+        if "broke off" in (event.get("log_format") or ""):
+            warned.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        assert b" 200 OK" in await deferToThread(begin)
+        assert len(await listed(serving, "LAST=10")) == 10
+        await serving.stop()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert warned == []
 
 
 async def test_broken_off(serving):

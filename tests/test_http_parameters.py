@@ -51,6 +51,28 @@ async def test_put(serving):
     assert parameters(await serving.job(url)) == [("x", "3.5")]
 
 
+@pytest.mark.parametrize("name", ["PHASE", "action", "WAIT", "Destruction", "executionDuration"])
+async def test_putNoControl(serving, name):
+    """What UWS itself is told is no parameter, and has another place."""
+    url = await serving.create()
+    answer = await serving.request("PUT", f"{url}/parameters/{name}", data=b"RUN")
+    assert (answer.status, answer.text) == (400, f"{name}: this is no parameter of a job\n")
+    assert parameters(await serving.job(url)) == []
+
+
+async def test_putRunIdAndUpload(serving):
+    """They mean what they mean in a form."""
+    url = await serving.create({"WAIT": "5"})
+    await serving.request("PUT", url + "/parameters/RUNID", data=b"mine")
+    job = await serving.job(url)
+    assert (job.findtext("{*}runId"), parameters(job)) == ("mine", [])
+    answer = await serving.request("PUT", url + "/parameters/UPLOAD", data=b"t,ftp://example.org")
+    assert answer.status == 400
+    source = "https://example.org/t"
+    await serving.request("PUT", url + "/parameters/UPLOAD", data=b"t," + source.encode())
+    assert (await serving.get(url + "/parameters/t")).location == source
+
+
 async def test_putReplaces(serving):
     """What POST would add to."""
     url = await serving.create([("several", "1"), ("several", "2")])

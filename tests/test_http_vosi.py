@@ -239,6 +239,7 @@ async def test_no_slots(start):
     [
         "DELETE FROM nodes",
         "UPDATE nodes SET pid = 0",
+        "UPDATE nodes SET services = '{other}'",
         "UPDATE nodes SET heartbeat = now() - interval '1 min'",
         "UPDATE nodes SET lease_ends = now() - interval '1 s'",
     ],
@@ -249,7 +250,7 @@ async def test_no_node(serving, what):
     await serving.uws.database.query(what)
     assert await availability(serving) == NO_NODE
     await serving.jobServices.node.beat()
-    await serving.uws.database.query("UPDATE nodes SET heartbeat = now()")
+    await serving.uws.database.query("UPDATE nodes SET heartbeat = now(), services = '{noted}'")
     assert await availability(serving) == ("true", [])
 
 

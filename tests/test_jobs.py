@@ -18,6 +18,7 @@ from twuws.parameters import File, Integer, Real, Text
 from twuws.phases import COMPLETED, ERROR, PENDING, Phase
 from twuws.times import formatInstant, parseInstant
 from twuws.values import FileValue
+from twuws.workplace import WorkPlace
 
 CREATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
@@ -240,12 +241,19 @@ def test_requestsReplaceSingleValuesAndAddToMultiple() -> None:
         args = {"RA": ["1"], "band": ["g"], "free": ["x"], "UPLOAD": ["a,http://example.com/"]}
         files = {"upload": [FileValue(file="b", label="b")]}
 
+    class Another(Request):
+        args = {**Request.args, "free": ["x", "y"]}
+        files = {"upload": [FileValue(file="c", label="c")]}
+
     job = makeJob()
     job.setParamsFromRequest(Request())
-    job.setParamsFromRequest(Request())
+    job.setParamsFromRequest(Another())
     assert job.parameters["ra"] == ("1",)
     assert job.parameters["Band"] == ("g", "g")
-    assert job.parameters["free"] == ("x",)
+    assert job.parameters["free"] == ("y",)  # undeclared, and so not there twice
+    assert len(job.parameters["UPLOAD"]) == 4
+    with pytest.raises(ParameterError, match="^Parameter UPLOAD: the label B is there already$"):
+        job.setParameters([("UPLOAD", [FileValue(file="d", label="B")])], accumulate=True)
     assert len(job.parameters["UPLOAD"]) == 4
 
 
@@ -264,7 +272,7 @@ def test_requiredParameters() -> None:
 
 
 def test_aFileIsItsPathWhereTheJobRuns() -> None:
-    class Place(jobs.WorkPlace):
+    class Place(WorkPlace):
         def parameterPath(self, file: str) -> str:
             return f"/there/{file}"
 

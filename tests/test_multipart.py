@@ -26,7 +26,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
 from tests.test_requests import FORM, serving
-from twuws.errors import BadRequest, TooLarge
+from twuws.errors import BadRequest, TooLarge, Unavailable
 from twuws.web import multipart as m
 from twuws.workdir import WorkDirs
 
@@ -433,7 +433,7 @@ async def test_a_full_disk_leaves_nothing(tmp_path, loggedErrors):
     form = m.Form(
         BytesIO(part(b"f", b"F" * 70_000, b'; filename="f"') * 3 + END), b"boundary", Full(tmp_path)
     )
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(Unavailable, match="cannot store this now \\(No space"):
         await form.read([], [], inThread=True)
     assert list((tmp_path / ".uploads").iterdir()) == []
 

@@ -21,11 +21,13 @@ from twuws.parameters import (
     Choice,
     Document,
     File,
+    Format,
     Instant,
     Integer,
     Interval,
     Parameter,
     Real,
+    ResponseFormat,
     Text,
 )
 from twuws.values import FileValue, valuesFromJSON, valuesToJSON
@@ -48,6 +50,7 @@ class Declared(UWSJob):
     text = Text()
     word = Text(maximumLength=5, pattern="[a-z]*")
     band = Choice(choices=["g", "r", "i"])
+    format = Format(formats={"votable": "application/x-votable+xml", "csv": "text/csv"})
     boolean = Boolean()
     when = Instant()
     since = Instant(minimum=MILLENNIUM)
@@ -107,6 +110,12 @@ EVERY_VALUE: list[tuple[Parameter[Any], st.SearchStrategy[Any]]] = [
     (Instant(), st.datetimes(timezones=st.just(UTC))),
     (Text(), ANY_TEXT),
     (Choice(choices=["a", " b", "C"]), st.sampled_from(["a", " b", "C"])),
+    (
+        Format(formats={"votable": "application/x-votable+xml", "csv": "text/csv"}),
+        st.sampled_from(["text/csv", "text/csv; header=absent"]).map(
+            lambda mediaType: ResponseFormat(name="csv", mediaType=mediaType)
+        ),
+    ),
     (Boolean(), st.booleans()),
     (
         Interval(),
@@ -141,6 +150,8 @@ def test_theCasesAboveAreAllTypes() -> None:
         ("interval", ["-1 5", "1e300 +Inf", "-inf 0"], ["+Inf -Inf", "5", "1 2 3", "1,2", ""]),
         ("word", ["", "abcde"], ["abcdef", "A", "a\n"]),
         ("band", ["g"], ["G", " g", ""]),
+        ("format", ["csv", "Text/CSV;a=b"], ["fits", "", "text/*", "text/csv;", "text/csv;a=b;A=c",
+                                            "text/csv\n;a=b", "text/csv;a=" + "b" * 200]),
         ("boolean", ["true", "FALSE", "1", "0", " True "], ["yes", "2", ""]),
     ],
 )  # fmt: skip
@@ -172,6 +183,8 @@ def test_limitsOfIntegers(value: int) -> None:
         ("word", "A", "Parameter word: 'A' is not text that matches [a-z]*"),
         ("word", "abcdef", "Parameter word: 6 characters are more than the 5 that it may have"),
         ("band", "u", "Parameter band: 'u' is not one of g, r, i"),
+        ("format", "fits", "Parameter format: 'fits' is not one of"
+                           " votable (application/x-votable+xml), csv (text/csv)"),
         ("boolean", "yes", "Parameter boolean: 'yes' is not true or false"),
         ("energy", "5 1", "Parameter energy: '5 1' is not two numbers from 0 to 10 keV, the smaller"
                           " first, such as '0.5 2.5' or '0.5 +Inf'"),
@@ -234,6 +247,7 @@ def test_longTextIsRefusedAtOnce(text: str) -> None:
         (Real(), math.nan),
         (Real(), math.inf),
         (Choice(choices=["1"]), 2),
+        (Format(formats={"csv": "text/csv"}), 2),
     ],
     ids=lambda one: type(one).__name__,
 )
@@ -275,6 +289,7 @@ def test_defaultsHaveTheRightType(declared: Parameter[Any], value: Any) -> None:
         lambda: Real(maximum=math.inf),
         lambda: Instant(minimum=datetime(2026, 1, 1)),
         lambda: Choice(choices=["a"], default="b"),
+        lambda: Format(formats={"csv": "text/csv"}, default="fits"),
         lambda: Text(maximumLength=1, default="ab"),
         lambda: Interval(default=(2, 1)),
         lambda: Interval(default=5),

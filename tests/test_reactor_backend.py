@@ -143,11 +143,12 @@ async def test_exceptions(backend, tmp_path, error, message, type):
     assert (outcome.error.message, outcome.error.type) == (message, type)
 
 
-async def test_tracebackIsTheDetail(backend, tmp_path):
+async def test_traceback(backend, tmp_path):
     Raising.raised = ZeroDivisionError()
-    detail = (await ended(backend, makeWork(tmp_path, Raising))).error.detail
-    assert "raise type(self).raised" in detail
-    assert "backends/reactor.py" not in detail
+    error = (await ended(backend, makeWork(tmp_path, Raising))).error
+    assert error.detail is None
+    assert "raise type(self).raised" in error.traceback
+    assert "backends/reactor.py" not in error.traceback
 
 
 async def test_noCoroutine(backend, tmp_path):

@@ -421,16 +421,16 @@ def test_unknown_phases(phase):
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ({}, ListFilters()),
+        ({}, ListFilters(listedOnly=True)),
         (
             {"phase": ["HELD", "ERROR", "held"]},
-            ListFilters(phases=(Phase.HELD, Phase.ERROR)),
+            ListFilters(listedOnly=True, phases=(Phase.HELD, Phase.ERROR)),
         ),
-        ({"last": ["10", "3", "7"]}, ListFilters(last=3)),
-        ({"LAST": ["9" * 30]}, ListFilters(last=2**31 - 1)),
+        ({"last": ["10", "3", "7"]}, ListFilters(listedOnly=True, last=3)),
+        ({"LAST": ["9" * 30]}, ListFilters(listedOnly=True, last=2**31 - 1)),
         (
             {"AFTER": ["2015", "2015-10-26 09:00", "20151026"]},
-            ListFilters(after=datetime(2015, 10, 26, 9, tzinfo=UTC)),
+            ListFilters(listedOnly=True, after=datetime(2015, 10, 26, 9, tzinfo=UTC)),
         ),
     ],
 )

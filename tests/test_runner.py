@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -23,10 +24,12 @@ ROOT = str(Path(twuws.__file__).parent.parent)
 STDOUT = {"id": "out", "file": "out.txt", "mediaType": "text/plain", "stream": "stdout"}
 
 
-def prepare(directory, *, command=None, jobClass=None, limits=None, parameters=None, **more):
+def prepare(
+    directory, *, command=None, jobClass=None, limits=None, parameters=None, runId=None, **more
+):
     """A directory with C{job.json}, ready to be run."""
     place = WorkDir(directory / "job")
-    record = makeRecord(**(parameters or {}))
+    record = replace(makeRecord(**(parameters or {})), runId=runId)
     place.writeJob(
         {
             "job": record.asJSON(),
@@ -164,10 +167,13 @@ def test_aForkThatRaisesIsNotTheWork(tmp_path):
     ],
 )
 def test_theEnvironmentIsTheWorksOwn(tmp_path, more):
-    _, place = outcomeOf(tmp_path, environment={"GIVEN": "1", "UWS_JOB_ID": "no"}, **more)
+    _, place = outcomeOf(
+        tmp_path, environment={"GIVEN": "1", "UWS_JOB_ID": "no"}, runId="night 3", **more
+    )
     lines = (place.results / "environment").read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines)
     found.pop("PYTHONUNBUFFERED", None)
+    assert found.pop("UWS_RUN_ID") == "night 3"
     jobId = place.readJob()["job"]["jobId"]
     assert found == {
         "PATH": os.environ["PATH"],
@@ -290,6 +296,7 @@ def test_failureOfAJobClass(tmp_path):
     outcome, _ = outcomeOf(tmp_path, jobClass="Failing", parameters={"how": "failure"})
     assert vars(outcome.error) == {
         "message": "The sky is cloudy", "detail": "all of it", "type": "transient",
+        "traceback": None,
     }  # fmt: skip
 
 
@@ -302,8 +309,9 @@ def test_parameterErrorInAJobClass(tmp_path):
 def test_exceptionInAJobClass(tmp_path):
     outcome, _ = outcomeOf(tmp_path, jobClass="Failing", parameters={"how": "exception"})
     assert outcome.error.message == "ZeroDivisionError: by nothing"
-    assert "in _exception" in outcome.error.detail
-    assert "worker.py" not in outcome.error.detail
+    assert outcome.error.detail is None
+    assert "in _exception" in outcome.error.traceback
+    assert "worker.py" not in outcome.error.traceback
 
 
 def test_exitOfAJobClass(tmp_path):

@@ -34,7 +34,7 @@ def embeddedPostgres(config: Config, reactor: Any) -> EmbeddedPostgres:
 def makeServices(config: Config, database: Database) -> list[UWS]:
     """The facades of all services."""
     watcher = PhaseWatcher(database)
-    return [
+    services = [
         UWS(
             one.jobClass,
             database=database,
@@ -50,3 +50,6 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
         )
         for one in config.services
     ]
+    for uws in services:
+        uws.longestWait = config.longestWait
+    return services

@@ -25,6 +25,8 @@ from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
+from twuws.uwsreading import ReadableJobs
+from twuws.web.multipart import MAXIMUM_ALL_TEXT
 from twuws.web.settings import Proxies, WebSettings
 
 _ORIGIN = re.compile(r"https?://[^/\s]+")
@@ -54,6 +56,7 @@ class Config:
     All that a process is told.
 
     @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
+    @ivar longestWait: the longest WAIT, s.
     @ivar cleanupInterval: how often expired jobs are removed, s.
     @ivar web: how the services behave over HTTP.
     @ivar fetch: what is loaded from the URIs that clients give.
@@ -64,6 +67,7 @@ class Config:
     dataDir: Path
     slots: int
     policy: Policy
+    longestWait: float
     cleanupInterval: float
     web: WebSettings
     fetch: FetchPolicy
@@ -138,6 +142,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         dataDir=Path(values["data-dir"]),
         slots=values["slots"],
         policy=policy,
+        longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
         web=_web(values["public-url"], table, source("public-url")),
         fetch=_fetch(table.table("fetch")),
@@ -164,10 +169,13 @@ def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
     settings = WebSettings(
         publicURL=publicURL,
         maximumBody=table.take("maximum-body", Kind.SIZE, MAXIMUM_BODY),
+        maximumForm=MAXIMUM_ALL_TEXT,
         proxies=proxies,
         origins=frozenset(origins),
         parametersAtJob=http.take("parameters-at-job", Kind.TRUTH, True),
+        tracebacks=http.take("tracebacks", Kind.TRUTH, False),
         syncTimeout=http.take("sync-timeout", Kind.POSITIVE_NUMBER, WebSettings().syncTimeout),
+        syncListed=http.take("sync-listed", Kind.TRUTH, True),
         syncAborts=http.take("sync-aborts", Kind.TRUTH, False),
     )
     http.refuseRest()

@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from twuws.backends.commandline import namesIn
+from twuws.backends.commandline import formatIn, namesIn
 from twuws.errors import ParameterError
 from twuws.jobs import UWSJob
-from twuws.parameters import TYPES, Parameter
+from twuws.parameters import TYPES, Format, Parameter
 from twuws.programs import Argument, programClass
 from twuws.tables import Kind, Table
 from twuws.workdir import isSafeName
@@ -32,6 +32,7 @@ _SOME: dict[str, dict[str, tuple[Kind, Any]]] = {
     "Interval": {"minimum": (Kind.NUMBER, None), "maximum": (Kind.NUMBER, None)},
     "Instant": {"minimum": (Kind.INSTANT, None), "maximum": (Kind.INSTANT, None)},
     "Choice": {"choices": (Kind.TEXTS, ())},
+    "Format": {"formats": (Kind.FORMATS, None)},
     "Text": {"maximumLength": (Kind.COUNT, None), "pattern": (Kind.PATTERN, None)},
 }
 
@@ -46,7 +47,8 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     }
     command = _command(table, declared)
     stdin = table.take("stdin", Kind.TEXT, None)
-    results = tuple(_result(id, one) for id, one in table.tables("results").items())
+    formats = {key for key in declared if _saysFormat(parameters.get(key))}
+    results = tuple(_result(id, one, formats) for id, one in table.tables("results").items())
     more: dict[str, Any] = {
         "restartable": table.take("restartable", Kind.TRUTH, False),
         "valuesAreCheckedAtRun": table.take("check-at-run", Kind.TRUTH, False),
@@ -99,6 +101,7 @@ def _parameter(table: Table) -> Parameter[Any] | None:
     if kind not in TYPES:
         table.wrong("type", f"expected one of {', '.join(TYPES)}, found {kind!r}")
         return None
+    isGiven = table.has("formats")
     arguments = {
         key: table.take(key, k, d) for key, (k, d) in (_EVERY | _SOME.get(kind, {})).items()
     }
@@ -106,6 +109,10 @@ def _parameter(table: Table) -> Parameter[Any] | None:
     table.refuseRest()
     if kind == "Choice" and not arguments["choices"]:
         table.wrong("choices", "expected a list of texts with at least one in it")
+        return None
+    if kind == "Format" and not arguments["formats"]:
+        if not isGiven:  # else it is said already what is wrong with them
+            table.wrong("formats", f"expected {Kind.FORMATS.words}")
         return None
     parameter = TYPES[kind](**arguments)
     if default is not None:
@@ -123,7 +130,17 @@ def _setDefault(parameter: Parameter[Any], default: Any, table: Table) -> None:
         table.wrong("default", str(e))
 
 
-def _result(id: str, table: Table) -> Mapping[str, Any]:
+def _saysFormat(parameter: Parameter[Any] | None) -> bool:
+    """Whether a result's type can be what a parameter says; C{None} for one with mistakes."""
+    return parameter is None or (isinstance(parameter, Format) and not parameter.multiple)
+
+
+def _result(id: str, table: Table, formats: set[str]) -> Mapping[str, Any]:
+    """
+    A declared result.
+
+    @param formats: the names of the parameters that its type can be.
+    """
     result = {
         "id": id,
         "file": table.take("file", Kind.TEXT, id),
@@ -132,6 +149,15 @@ def _result(id: str, table: Table) -> Mapping[str, Any]:
         "stream": table.take("stream", Kind.TEXT, None),
     }
     table.refuseRest()
+    try:
+        name = formatIn(result["mediaType"])
+    except ValueError as e:
+        table.wrong("type", str(e))
+    else:
+        if name is not None and name not in formats:
+            known = ", ".join(sorted(formats)) or "none"
+            table.wrong("type", f"expected the name of a Format parameter ({known}) in braces,"
+                        f" found {name!r}")  # fmt: skip
     if not isSafeName(result["file"]):
         table.wrong("file", f"expected a file name without directories, found {result['file']!r}")
     if result["stream"] not in (None, "stdout", "stderr"):

@@ -63,7 +63,8 @@ def ofException(
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else 1
         return Outcome.failed(sentence(f"{name} ended with exit status {code}"))
-    return Outcome.failed(_message(name, error, limits), _traceback(error, frames))
+    where = _traceback(error, frames)
+    return Outcome.failed(_message(name, error, limits), traceback=where)
 
 
 def _message(name: str, error: BaseException, limits: Mapping[str, Any]) -> str:

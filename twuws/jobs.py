@@ -16,6 +16,7 @@ from twuws.parameters import Parameter
 from twuws.phases import ERROR, PENDING, Phase
 from twuws.times import formatInstant, parseInstant
 from twuws.values import FileValue, Value, valuesFromJSON, valuesToJSON
+from twuws.workplace import WorkPlace
 
 #: Names that UWS and DALI give a meaning of their own; no job parameter may have them.
 CONTROL_NAMES = frozenset(
@@ -49,11 +50,14 @@ class JobError:
     @ivar message: one sentence.
     @ivar detail: what C{/error} says beyond it; C{None} for nothing.
     @ivar type: C{"fatal"}, or C{"transient"} where the same job may well succeed later.
+    @ivar traceback: where in the code it was, for operators; clients see it only where they
+        are told to.
     """
 
     message: str
     detail: str | None = None
     type: str = "fatal"
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,8 @@ class JobRecord:
     Everything that is known of a job: a row of the table of jobs, and never more than that.
 
     Times are aware datetimes, in milliseconds; C{executionDuration} is in seconds, 0 for
-    unlimited; C{jobInfo} maps element names to text or numbers.
+    unlimited; C{jobInfo} maps element names to text or numbers; what is not C{isListed} is
+    not in the job list over HTTP.
     """
 
     service: str
@@ -81,6 +86,7 @@ class JobRecord:
     error: JobError | None = None
     jobInfo: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 0
+    isListed: bool = True
 
     def asJSON(self) -> dict[str, Any]:
         """The same as a dictionary of what JSON has, for L{fromJSON}."""
@@ -170,6 +176,7 @@ class UWSJob:
     error: JobError | None = _property("error", "Why it failed.")
     jobInfo: Mapping[str, Any] = _property("jobInfo", "Anything else that the document shows.")
     attempt: int = _property("attempt", "How often its work has been started.")
+    isListed: bool = _property("isListed", "Whether the job list over HTTP has it.")
 
     #: What may be assigned to inside C{changeableJob}; the rest has rules on the facade.
     CHANGEABLE: ClassVar = frozenset(
@@ -273,6 +280,9 @@ class UWSJob:
             isMultiple = declared.multiple if declared else name.lower() == "upload"
             if accumulate and isMultiple:
                 accepted = (*parameters.get(name, ()), *accepted)
+            elif accumulate and declared is None:
+                accepted = accepted[-1:]  # only what is declared to can be there twice (A-25)
+            _checkLabels(accepted)
             if declared is not None and not self.valuesAreCheckedAtRun:
                 accepted = declared.acceptAll(accepted)
             if accepted:
@@ -344,24 +354,14 @@ class UWSJob:
         return self.workPlace
 
 
-class WorkPlace:
-    """
-    What a job that runs has around it; L{twuws.workdir.WorkDir} is one.
-    """
-
-    def parameterPath(self, file: str) -> str:
-        """The path of an uploaded file."""
-        raise NotImplementedError
-
-    def openResult(
-        self, id: str, mediaType: str, fileName: str | None
-    ) -> AbstractContextManager[IO[bytes]]:
-        """See L{UWSJob.openResult}."""
-        raise NotImplementedError
-
-    def reportProgress(self, fraction: float | None, message: str | None) -> None:
-        """See L{UWSJob.reportProgress}."""
-        raise NotImplementedError
+def _checkLabels(values: Iterable[Value]) -> None:
+    """See that uploads have labels of their own (D-032), also if they come one by one."""
+    labels = [one.label for one in values if isinstance(one, FileValue) and one.label]
+    known: set[str] = set()
+    for label in labels:
+        if label.lower() in known:
+            raise ParameterError("UPLOAD", f"the label {label} is there already")
+        known.add(label.lower())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,9 +377,16 @@ class Outcome:
     error: JobError | None = None
 
     @classmethod
-    def failed(cls, message: str, detail: str | None = None, type: str = "fatal") -> Outcome:
+    def failed(
+        cls,
+        message: str,
+        detail: str | None = None,
+        type: str = "fatal",
+        traceback: str | None = None,
+    ) -> Outcome:
         """An ending in ERROR."""
-        return cls(phase=ERROR, error=JobError(message=message, detail=detail, type=type))
+        error = JobError(message=message, detail=detail, type=type, traceback=traceback)
+        return cls(phase=ERROR, error=error)
 
     def asJSON(self) -> dict[str, Any]:
         """The same as C{outcome.json} has it."""

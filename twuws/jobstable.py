@@ -79,6 +79,7 @@ def fromRow(row: Row) -> JobRecord:
         error=error and JobError(**error),
         jobInfo=_restore(row["job_info"]),
         attempt=row["attempt"],
+        isListed=row["is_listed"],
     )
 
 
@@ -103,11 +104,13 @@ class ListFilters:
     @ivar phases: any of these; none for all but ARCHIVED.
     @ivar after: created later than this.
     @ivar last: at most so many, the newest.
+    @ivar listedOnly: leave out what the job list over HTTP is not to have.
     """
 
     phases: tuple[Phase, ...] = ()
     after: datetime | None = None
     last: int | None = None
+    listedOnly: bool = False
 
     @property
     def wanted(self) -> list[str]:
@@ -188,6 +191,7 @@ class JobsTable:
             "quote": job.quote,
             "parameters": asJSON(toColumn("parameters", job.parameters)),
             "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
+            "isListed": job.isListed,
         }
         return await self.one("createJob", args, conn)
 
@@ -278,6 +282,7 @@ class JobsTable:
                 "owner": owner,
                 "anyOwner": anyOwner,
                 "phases": filters.wanted,
+                "listedOnly": filters.listedOnly,
                 "after": filters.after or "-infinity",
                 "beforeTime": before[0],
                 "beforeId": before[1],

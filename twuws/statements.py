@@ -13,12 +13,12 @@ STATEMENTS: dict[str, str] = {
     # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """
         INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
-                          quote, parameters, job_info)
+                          quote, parameters, job_info, is_listed)
         SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
                LEAST(COALESCE(%(destruction)s::timestamptz,
                               date_trunc('milliseconds', now()) + %(lifetime)s * interval '1 s'),
                      date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
-               %(quote)s, %(parameters)s, %(jobInfo)s
+               %(quote)s, %(parameters)s, %(jobInfo)s, %(isListed)s
         WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
         ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
         RETURNING *""",
@@ -35,6 +35,7 @@ STATEMENTS: dict[str, str] = {
         WHERE service = %(service)s
           AND (%(anyOwner)s OR owner = %(owner)s OR (%(owner)s IS NULL AND owner IS NULL))
           AND phase = ANY(%(phases)s)
+          AND (is_listed OR NOT %(listedOnly)s)
           AND creation_time > %(after)s
           AND creation_time <= %(beforeTime)s
           AND (creation_time < %(beforeTime)s OR job_id > %(beforeId)s)
@@ -203,8 +204,8 @@ STATEMENTS: dict[str, str] = {
         SELECT to_regclass('version') IS NOT NULL AS there""",
     # Nodes
     "beat": """
-        INSERT INTO nodes (node, host, pid, started, version, slots, lease_ends)
-        VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s,
+        INSERT INTO nodes (node, host, pid, started, version, slots, services, lease_ends)
+        VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s, %(services)s,
                 clock_timestamp() + %(lease)s * interval '1 s')
         ON CONFLICT (node) DO UPDATE
         SET pid = EXCLUDED.pid, started = EXCLUDED.started, heartbeat = clock_timestamp(),
@@ -214,10 +215,12 @@ STATEMENTS: dict[str, str] = {
         UPDATE nodes
         SET pid = 0, lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
         WHERE node = %(node)s""",
-    # Whether anybody takes jobs off the queue: nodes that have left have no process any more.
+    # Whether anybody takes a service's jobs off the queue: nodes that have left have no process
+    # any more.
     "nodesTakingJobs": """
         SELECT node FROM nodes
-        WHERE slots > 0 AND pid <> 0 AND lease_ends > clock_timestamp()
+        WHERE slots > 0 AND pid <> 0 AND %(service)s = ANY(services)
+          AND lease_ends > clock_timestamp()
           AND heartbeat > clock_timestamp() - %(silence)s * interval '1 s'
         LIMIT 1""",
     "otherNodes": """

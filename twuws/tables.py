@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
+from twuws.formats import checkFormats
 from twuws.times import parseInstant
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B?", re.ASCII)
@@ -97,6 +98,7 @@ class Kind(Enum):
     SIZE = ('a number of bytes, or a text such as "2 GB"', _size)
     INSTANT = ("an instant such as 2015-10-26T09:15:35Z", _instant)
     PATTERN = ("a regular expression", _pattern)
+    FORMATS = ('short names with their media types, such as {csv = "text/csv"}', checkFormats)
 
     def __init__(self, words: str, read: Callable[[Any], Any]) -> None:
         self.words = words

@@ -45,7 +45,9 @@ T = TypeVar("T")
 log = Logger()
 
 #: What a new job can be given, beside parameters.
-_INITIAL = frozenset({"owner", "runId", "executionDuration", "destruction", "quote", "jobInfo"})
+_INITIAL = frozenset(
+    {"owner", "runId", "executionDuration", "destruction", "quote", "jobInfo", "isListed"}
+)
 
 #: The phases from which expired jobs are archived: what never ran leaves nothing to tell.
 _ARCHIVABLE = (FINAL | IN_QUEUE) - {ARCHIVED}
@@ -183,6 +185,8 @@ class UWS(ChangeableJobs):
         except BaseException:
             await self.inThread(workDir.remove)
             raise
+        if job.runId is not None:  # for those who look for it later (D-036)
+            log.info("{jobId} has RUNID {runId!r}", jobId=job.jobId, runId=job.runId)
         return job.jobId
 
     async def _insert(self, job: UWSJob, run: bool) -> None:

@@ -31,7 +31,8 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from twuws.jobs import Outcome, WorkPlace
+from twuws.jobs import Outcome
+from twuws.workplace import WorkPlace
 
 #: What a name in a job's directory may look like: nothing that means something to a
 #: file system, and nothing hidden.

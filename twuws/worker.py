@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from twuws.jobs import WorkPlace
+    from twuws.workplace import WorkPlace
 
 #: What the runner handles and its child does not.
 TERMINATING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -116,6 +116,7 @@ class Worker:
             **({} if self.command else {"PYTHONUNBUFFERED": "1"}),
             **self.job["environment"],
             "UWS_JOB_ID": jobId,
+            **({"UWS_RUN_ID": runId} if (runId := self.job["job"]["runId"]) else {}),
             "UWS_WORK": f"{jobId}.{self.job['attempt']}",
         }
 

@@ -115,7 +115,8 @@ def describe(record: JobRecord, directory: str) -> Iterator[str]:
     yield from _section("jobInfo", record.jobInfo)
     if record.error is not None:
         yield from _section("error", {record.error.type: record.error.message})
-        for line in (record.error.detail or "").splitlines():
+        more = record.error.detail, record.error.traceback
+        for line in "\n\n".join(one for one in more if one).splitlines():
             yield f"    {printable(line.expandtabs())}"
 
 

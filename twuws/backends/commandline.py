@@ -10,7 +10,8 @@ C{name}, and C{{{} and C{}}} for braces.  A tuple within it is a group of argume
     - An argument, or a group as a whole, is left out if a parameter in it has no value and
       no default, and is repeated for each value of a parameter that has several.
     - Values have the spelling of their declaration (C{true} for C{TRUE}, C{10.0} for a
-      Real of C{1e1}); a file is its path as seen from the work's current directory.
+      Real of C{1e1}); a file is its path as seen from the work's current directory, and a
+      Format its short name.
     - The program, which is the first argument, is not the client's to choose.
 
 A value that starts with C{-} may be taken for an option by the program; where text is free,
@@ -22,14 +23,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
+from typing import Any
 
 from twuws.jobs import UWSJob
-from twuws.parameters import File
+from twuws.parameters import File, Format
 from twuws.values import FileValue, Value
 
 #: Arguments and groups of arguments.
 Command = tuple[str | tuple[str, ...], ...]
 
+#: A result's media type that is what a parameter says.
+_REFERENCE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _PIECE = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[^{}]+|(.)", re.DOTALL)
 
 
@@ -86,6 +90,43 @@ def expandStdin(template: str | None, job: UWSJob) -> str | None:
     return found[0] if found else None
 
 
+def formatIn(mediaType: str) -> str | None:
+    """
+    The name of the parameter that says what a result's media type is, if one does.
+
+    @raise ValueError: for braces that are anything but that.
+
+    >>> formatIn("{RESPONSEFORMAT}"), formatIn("text/csv")
+    ('RESPONSEFORMAT', None)
+    """
+    if found := _REFERENCE.fullmatch(mediaType):
+        return found[1]
+    if "{" in mediaType or "}" in mediaType:
+        raise ValueError(f"{mediaType!r}: braces are around the name of a parameter, all of it.")
+    return None
+
+
+def expandResults(results: Iterable[Mapping[str, Any]], job: UWSJob) -> list[dict[str, Any]]:
+    """
+    The declared results for one job: with the media types that its parameters ask for.
+
+    @raise ValueError: for a media type that depends on anything but a Format with one value.
+    """
+    return [{**one, "mediaType": _mediaType(one["mediaType"], job)} for one in results]
+
+
+def _mediaType(template: str, job: UWSJob) -> str:
+    name = formatIn(template)
+    if name is None:
+        return template
+    declared = job.declarations.get(name)
+    if not isinstance(declared, Format) or declared.multiple:
+        raise ValueError(f"{template!r}: a result's type can be a parameter of type Format only,"
+                         " which has one value.")  # fmt: skip
+    wanted = job.getParameter(declared)
+    return str(wanted.mediaType)
+
+
 def _group(element: object) -> tuple[str, ...]:
     group = element if isinstance(element, tuple) else (element,)
     if not group or not all(isinstance(one, str) for one in group):
@@ -128,7 +169,7 @@ def _argument(job: UWSJob, name: str, stored: Value) -> str:
     declared = job.declarations[name]
     if isinstance(stored, FileValue):
         return f"../parameters/{stored.file}"
-    text = declared.serialize(declared.value(stored))
+    text = declared.argument(declared.value(stored))
     if "\0" in text:
         raise declared.refuse("a value that contains a NUL character cannot be given to a program")
     try:

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def jobFile(work: Work) -> dict[str, Any]:
     command: Any = getattr(cls, "command", None)
     isCommand = isinstance(command, tuple)  # rather than a parameter that is called so
     stdin = getattr(cls, "stdin", None) if isCommand else None
+    results = getattr(cls, "programResults", ()) if isCommand else ()
     return {
         "job": record.asJSON(),
         "attempt": record.attempt,
@@ -52,7 +53,7 @@ def jobFile(work: Work) -> dict[str, Any]:
         "pythonPath": [os.path.abspath(path) for path in sys.path],
         "command": commandline.expand(command, work.job) if isCommand else None,
         "stdin": commandline.expandStdin(stdin, work.job),
-        "results": [dict(one) for one in getattr(cls, "programResults", ())] if isCommand else [],
+        "results": commandline.expandResults(results, work.job),
         "limits": asdict(work.limits),
         "environment": dict(work.environment),
     }
@@ -191,8 +192,9 @@ def _withoutOutcome(reason: tuple[int, bytes] | None) -> Outcome:
     status, trouble = reason
     if status == 0:
         return Outcome.failed("The job's runner ended without an outcome", type="transient")
-    outcome = endings.ofStatus("The job's runner", status, trouble)
-    if status < 0 or status == DISK_TROUBLE:
-        assert outcome.error is not None
-        return replace(outcome, error=replace(outcome.error, type="transient"))
-    return outcome
+    error = endings.ofStatus("The job's runner", status, trouble).error
+    assert error is not None
+    isTransient = status < 0 or status == DISK_TROUBLE
+    return Outcome.failed(  # what a runner says of itself is not for clients
+        error.message, type="transient" if isTransient else error.type, traceback=error.detail
+    )

@@ -11,7 +11,17 @@ from typing import Any
 from lxml import etree
 
 from twuws.documents.xml import XSI, xmlText
-from twuws.parameters import Boolean, Choice, Instant, Integer, Interval, Parameter, Real, Text
+from twuws.parameters import (
+    Boolean,
+    Choice,
+    Format,
+    Instant,
+    Integer,
+    Interval,
+    Parameter,
+    Real,
+    Text,
+)
 from twuws.times import formatInstant
 
 CAPABILITIES = "http://www.ivoa.net/xml/VOSICapabilities/v1.0"
@@ -29,6 +39,7 @@ _DATA_TYPES: dict[type[Parameter[Any]], tuple[str, dict[str, str]]] = {
     Boolean: ("boolean", {}),
     Text: ("char", {"arraysize": "*"}),
     Choice: ("char", {"arraysize": "*"}),
+    Format: ("char", {"arraysize": "*"}),
     Instant: ("char", {"arraysize": "*", "extendedType": "timestamp"}),
     Interval: ("double", {"arraysize": "2", "extendedType": "interval"}),
 }

@@ -20,7 +20,7 @@ from math import atan2, cos, degrees, hypot, isfinite, radians, sin
 
 from twuws import UWSJob
 from twuws import parameters as p
-from twuws.errors import JobFailure
+from twuws.errors import JobFailure, ParameterError
 from twuws.examples.cells import Column, Row, Table, TableError
 from twuws.examples.tables import findPositions, readTable, writeCSV
 from twuws.examples.votable import writeVOTable
@@ -43,6 +43,8 @@ POSITION_COLUMNS = (
     Column(name="in_ra", datatype="double", unit="deg", ucd="pos.eq.ra;meta.main"),
     Column(name="in_dec", datatype="double", unit="deg", ucd="pos.eq.dec;meta.main"),
 )
+#: The parameters of media types, as far as they are about how results are written.
+_WRITTEN = {"serialization": "TABLEDATA", "charset": "utf-8"}
 _ROWS_PER_REPORT = 5000
 
 
@@ -199,11 +201,24 @@ class Messier(UWSJob):
         unit="deg", ucd="pos.angDistance", default=0.5, minimum=0, maximum=180,
         description="How far from a position an object may be.",
     )  # fmt: skip
+    RESPONSEFORMAT = p.Format(
+        formats={"votable": "application/x-votable+xml", "csv": "text/csv;header=present"},
+        description="What the main result is to be; there is always a CSV beside it.",
+    )
 
     restartable = True
 
+    def checkComplete(self) -> None:
+        """Beyond what any job needs: a media type can ask for what is written here only."""
+        super().checkComplete()
+        for name, value in self.RESPONSEFORMAT.parameters.items():
+            written = _WRITTEN.get(name, value)
+            if value.lower() != written.lower():
+                why = f"{name} is always {written}, and cannot be {value[:20]!r}"
+                raise ParameterError("RESPONSEFORMAT", why)
+
     def run(self) -> None:
-        """Write the matches twice, as VOTable and as CSV."""
+        """Write the matches twice, as what is asked for and as CSV."""
         try:
             table = self._input()
             positions = tablePositions(table)
@@ -211,8 +226,14 @@ class Messier(UWSJob):
             raise JobFailure(str(e)) from e
         columns = outputColumns(table.columns)
         infos = {"radius": f"{self.radius}", "input_rows": f"{len(positions)}"}
-        with self.openResult("result", "application/x-votable+xml", fileName="result.vot") as out:
-            writeVOTable(out, columns, self._rows(table, positions, 0.0), infos)
+        wanted = self.RESPONSEFORMAT
+        file = "result.vot" if wanted.name == "votable" else "result"
+        with self.openResult("result", wanted.mediaType, file) as out:
+            rows = self._rows(table, positions, 0.0)
+            if wanted.name == "votable":
+                writeVOTable(out, columns, rows, infos)
+            else:
+                writeCSV(out, columns, rows)
         with self.openResult("result.csv", "text/csv") as out:
             writeCSV(out, columns, self._rows(table, positions, 0.5))
         self.reportProgress(1.0, f"positions matched: {len(positions)}")
@@ -243,6 +264,6 @@ class Messier(UWSJob):
     def _reporting(self, positions: Sequence[Position], done: float) -> Iterator[Position]:
         for i, position in enumerate(positions):
             if i % _ROWS_PER_REPORT == 0:
-                what = f"{i} of {len(positions)} positions, {'CSV' if done else 'VOTable'}"
+                what = f"{i} of {len(positions)} positions, {'result.csv' if done else 'result'}"
                 self.reportProgress(done + i / len(positions) / 2, what)
             yield position

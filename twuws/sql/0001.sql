@@ -29,6 +29,8 @@ CREATE TABLE jobs (
     job_info           jsonb NOT NULL DEFAULT '{}',
     -- How often the work has been started; what an older attempt wants to write is refused.
     attempt            integer NOT NULL DEFAULT 0,
+    -- Whether the job list has it; a job that is not there can be used all the same.
+    is_listed          boolean NOT NULL DEFAULT true,
 
     CONSTRAINT jobs_phase CHECK (phase IN (
         'PENDING', 'QUEUED', 'EXECUTING', 'COMPLETED', 'ERROR', 'ABORTED', 'UNKNOWN',
@@ -93,6 +95,8 @@ CREATE TABLE nodes (
     started    double precision NOT NULL,
     version    text NOT NULL,
     slots      integer NOT NULL,
+    -- Whose jobs it runs.
+    services   text[] NOT NULL,
     heartbeat  timestamptz NOT NULL DEFAULT clock_timestamp(),
     lease_ends timestamptz NOT NULL
 );

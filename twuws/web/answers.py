@@ -20,8 +20,10 @@ from twuws.errors import (
     Unavailable,
     UWSError,
 )
+from twuws.jobs import JobError
 from twuws.web.accept import acceptable
 from twuws.web.headers import vary
+from twuws.web.settings import WebSettings
 
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
@@ -102,10 +104,17 @@ def failure(request: Any, error: UWSError) -> bytes:
 
 def explanation(request: Any, message: str, detail: str | None = None) -> bytes:
     """A message, first thing in a plain text or, for who asks, a VOTable (DALI 5.2)."""
+    vary(request, "Accept")
     whole = message + (f"\n\n{detail}" if detail else "")
     if acceptable(request.getHeader("accept"), ["text/plain", VOTABLE]) == VOTABLE:
         return body(request, errorVOTable(whole), VOTABLE)
     return text(request, f"{whole}\n")
+
+
+def detailOf(error: JobError, settings: WebSettings) -> str | None:
+    """What clients are told of a job's error beyond its message; C{None} if nothing."""
+    parts = [error.detail, error.traceback if settings.tracebacks else None]
+    return "\n\n".join(part for part in parts if part) or None
 
 
 class _Leaf(File):

@@ -24,6 +24,7 @@ from twisted.web.server import Request
 
 from twuws.errors import TooLarge, Unavailable, UWSError
 from twuws.web import answers, headers
+from twuws.web.jsonbodies import isJSON
 from twuws.web.settings import WebSettings
 from twuws.workdir import WorkDirs
 
@@ -80,20 +81,27 @@ class SpooledRequest(Request):
         super().__init__(channel, *args, parsePOSTFormSubmission=False)
         self._uploads = uploads
         self._settings = settings
-        self._maximumBody = settings.maximumBody
+        self._maximumBody: int | None = None
         self._received = 0
         self._refusal: UWSError | None = None
         self._lingering: Any = None
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
-        most = self._maximumBody
+        most = self._maximumBody = self._mostOf(self.getHeader("content-type") or "")
         if most is not None and length is not None and length > most:
             self._refuse(tooLarge(length, most))
         elif length is not None and length < SMALL:
             self.content = BytesIO()
         else:
             self._guarded(self._spool)
+
+    def _mostOf(self, contentType: str) -> int | None:
+        """How large a body of this type can be."""
+        kind = contentType.partition(";")[0].strip().lower()
+        hasFiles = kind != "application/x-www-form-urlencoded" and not isJSON(kind)
+        limits = self._settings.maximumBody, None if hasFiles else self._settings.maximumForm
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def handleContentChunk(self, data: bytes) -> None:
         """Some of the body has come."""

@@ -53,6 +53,7 @@ def takeControls(args: ByName[str]) -> Controls:
         "executionDuration": _taken(args, "EXECUTIONDURATION", parseDuration),
         "destruction": _taken(args, "DESTRUCTION", lambda v: parseInstant(v) if v else None),
     }
+    args.pop("WAIT", None)  # there is nothing to wait for where something is changed (U-190)
     return Controls(**{name: several[0] for name, several in found.items() if several})
 
 
@@ -130,5 +131,8 @@ def readListFilters(args: ByName[str]) -> ListFilters:
         raise BadRequest("LAST: it is a number of jobs, 1 or more")
     after = [_parsed("AFTER", value, parseInstant) for value in args.get("AFTER", [])]
     return ListFilters(
-        phases=_phases(args), after=max(after, default=None), last=min(last, default=None)
+        phases=_phases(args),
+        after=max(after, default=None),
+        last=min(last, default=None),
+        listedOnly=True,
     )

@@ -56,11 +56,13 @@ class Paced:
 
     def finish(self) -> None:
         """There is no more, whether it is whole or not."""
-        self._request.unregisterProducer()
+        if self._request.channel is not None:  # its client is still there
+            self._request.unregisterProducer()
 
     def abort(self) -> None:
         """There would be more: end the connection, so that the client knows."""
-        self._request.transport.abortConnection()
+        if self._request.channel is not None:
+            self._request.transport.abortConnection()
 
     def pauseProducing(self) -> None:
         if self._open.called:

@@ -5,6 +5,7 @@ One service over HTTP: the job list and the jobs (2.2).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
 
@@ -16,7 +17,16 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
-from twuws.errors import BadRequest, Forbidden, NotFound, Unavailable, UWSError
+from twuws.errors import (
+    BadRequest,
+    Forbidden,
+    NotAcceptable,
+    NotAllowed,
+    NotFound,
+    Unavailable,
+    UnsupportedMediaType,
+    UWSError,
+)
 from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
@@ -48,9 +58,11 @@ class UWSResource(Resource):
 
     def __init__(self, uws: UWS, settings: WebSettings | None = None) -> None:
         super().__init__()
-        self._klein = _Jobs(uws, settings or WebSettings()).app.resource()
+        self._settings = settings or WebSettings()
+        self._klein = _Jobs(uws, self._settings).app.resource()
 
     def render(self, request: Any) -> Any:
+        headers.begin(request, self._settings)
         request.mountPath = tuple(request.prepath)  # Klein moves on in it
         try:
             b"/".join(request.postpath).decode("utf-8")
@@ -86,7 +98,6 @@ class _Jobs:
     @app.route("/<path:path>")
     async def everything(self, request: Any, path: str) -> Any:
         """Find out who answers."""
-        headers.begin(request, self.settings)
         if headers.isPreflight(request):
             return headers.answerPreflight(request)
         name, *segments = path.rstrip("/").split("/")
@@ -138,11 +149,11 @@ class _Jobs:
         await self._read(request)
         filters = readListFilters(request.args)
         request.setHeader("content-type", answers.xmlType(request))
-        if request.method == b"HEAD":
-            return b""
         url = self._jobListURL(request)
         pages = self.uws.pagesOfJobs(filters)
         first = await anext(pages)  # before anything is written, so that it may still fail
+        if request.method == b"HEAD":
+            return b""
         paced = Paced(request, mayCompress=len(first) >= LONG_LIST)
         try:
             await paced.write(jobListStart(self.uws.joblistPreamble))
@@ -151,6 +162,8 @@ class _Jobs:
                 await paced.write(self._refs(page, url))
             await paced.write(jobListEnd())
             paced.end()
+        except CancelledError:  # the client has gone
+            raise
         except Exception as e:  # half of a list must not look like a whole one
             log.warn("a list broke off: {e}", e=e)
             paced.abort()
@@ -171,10 +184,11 @@ class _Jobs:
     async def _newJobToRun(self, request: Any) -> str:
         """Make a job and run it, whatever the method; its id."""
         controls = await self._read(request, isToCreate=True)
-        request.args.pop("WAIT", None)  # who is answered when the job has ended waits anyway
-        return await self._newJob(request, controls, isToRun=True)
+        return await self._newJob(request, controls, True, isListed=self.settings.syncListed)
 
-    async def _newJob(self, request: Any, controls: Controls, isToRun: bool) -> str:
+    async def _newJob(
+        self, request: Any, controls: Controls, isToRun: bool, isListed: bool = True
+    ) -> str:
         if controls.phase == "ABORT":
             raise BadRequest("PHASE: a job can be created with PHASE=RUN, or without")
         if controls.action is not None:
@@ -182,6 +196,7 @@ class _Jobs:
         properties: dict[str, Any] = {
             "runId": controls.runId,
             "executionDuration": controls.executionDuration,
+            "isListed": isListed,
         }
         if not isinstance(controls.destruction, Unset):
             properties["destruction"] = controls.destruction
@@ -190,20 +205,25 @@ class _Jobs:
     # Jobs
 
     async def _ofJob(self, request: Any, jobId: str, segments: tuple[str, ...]) -> Any:
-        if segments:
-            handlers = self.actions[segments[0]].handlers(segments[1:])
-        else:
-            handlers = {"GET": self.job, "POST": self.change, "DELETE": self.destroy}
-        handler = choose(handlers, methodOf(request))
+        action = self.actions[segments[0]] if segments else None
         asked = Asked(
             uws=self.uws,
             jobId=jobId,
             request=request,
-            controls=await self._read(request),
+            controls=Controls(),
             jobListURL=self._jobListURL(request),
+            settings=self.settings,
             segments=segments[1:],
         )
-        return await handler(asked)
+        handlers = {"GET": self.job, "POST": self.change, "DELETE": self.destroy}
+        try:
+            handler = choose(
+                action.handlers(asked.segments) if action else handlers, methodOf(request)
+            )
+            return await handler(replace(asked, controls=await self._read(request)))
+        except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
+            await (action.find(asked) if action else asked.job())  # a 404 comes first (D-043)
+            raise
 
     async def job(self, asked: Asked) -> bytes:
         """The job, at once or after a WAIT (2.2.1.2); HEAD never waits (A-84)."""

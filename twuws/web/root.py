@@ -13,10 +13,11 @@ from twisted.web.resource import Resource
 import twuws
 from twuws.errors import NotAllowed, NotFound
 from twuws.uws import UWS
-from twuws.web import answers
+from twuws.web import answers, headers
 from twuws.web.origin import resourceURL
 from twuws.web.resource import UWSResource
 from twuws.web.settings import WebSettings
+from twuws.web.uwsactions import choose, methodOf
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>twuws</title></head>
@@ -46,13 +47,17 @@ class RootResource(Resource):
             self.putChild(uws.name.encode(), UWSResource(uws, self._settings.below(uws.name)))
 
     def getChild(self, path: bytes, request: Any) -> Resource:
-        return self if path == b"" else _Nothing(self._services)
+        return self if path == b"" else _Nothing(self._services, self._settings)
 
     def render(self, request: Any) -> bytes:
-        if request.method not in (b"GET", b"HEAD"):
-            method = request.method.decode("ascii", "replace")
-            return answers.failure(request, NotAllowed(method, ["GET", "HEAD"]))
-        return self.render_GET(request)
+        headers.begin(request, self._settings)
+        if headers.isPreflight(request):
+            return headers.answerPreflight(request)
+        try:
+            handler: Any = choose({"GET": self.render_GET}, methodOf(request))
+        except NotAllowed as e:
+            return answers.failure(request, e)
+        return bytes(handler(request))
 
     def render_GET(self, request: Any) -> bytes:
         base = resourceURL(request, self._settings)
@@ -69,10 +74,12 @@ class _Nothing(Resource):
 
     isLeaf = True
 
-    def __init__(self, services: list[UWS]) -> None:
+    def __init__(self, services: list[UWS], settings: WebSettings) -> None:
         super().__init__()
+        self._settings = settings
         self._names = ", ".join(uws.name for uws in services)
 
     def render(self, request: Any) -> bytes:
+        headers.begin(request, self._settings)
         error = NotFound(f"There is no service of this name; there are {self._names}.")
         return answers.failure(request, error)

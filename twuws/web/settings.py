@@ -49,21 +49,29 @@ class WebSettings:
 
     @ivar publicURL: the absolute URL of the resource, where it is not what requests say.
     @ivar maximumBody: how large a request may be, bytes; C{None} for any size.
+    @ivar maximumForm: how large one that has no files, bytes; C{None} for any size.
     @ivar proxies: whose C{Forwarded} and C{X-Forwarded-…} count.
     @ivar origins: the web origins whose scripts may use the service (CORS), such as
         C{https://example.org}; C{*} for all.
     @ivar parametersAtJob: whether a job's own URL takes parameters, which some clients send
         there and DALI forbids (A-22).
+    @ivar tracebacks: whether clients see where in the code an exception of a job class was
+        raised.
     @ivar syncTimeout: how long a synchronous request waits for its job, s.
+    @ivar syncListed: whether the job list has the jobs that were made by synchronous requests
+        (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     """
 
     publicURL: str | None = None
     maximumBody: int | None = None
+    maximumForm: int | None = None
     proxies: Proxies = field(default_factory=Proxies)
     origins: frozenset[str] = frozenset()
     parametersAtJob: bool = True
+    tracebacks: bool = False
     syncTimeout: float = 50
+    syncListed: bool = True
     syncAborts: bool = False
 
     def below(self, name: str) -> WebSettings:

@@ -90,7 +90,7 @@ class Sync:
         if job.phase not in FINAL:
             return answers.text(request, "")
         if job.phase in (ERROR, ABORTED):
-            return _failed(request, job, url)
+            return self._failed(request, job, url)
         result = mainResult(job)
         if job.phase is not COMPLETED or result is None:
             raise NotFound(f"The job is {job.phase}, and has no result: {url}")
@@ -143,17 +143,16 @@ class Sync:
         aborting.addErrback(failed)
         aborting.addErrback(lambda f: log.failure("{jobId} was not aborted", f, jobId=jobId))
 
-
-def _failed(request: Any, job: UWSJob, url: str) -> bytes:
-    """
-    Tell why there is no result (DALI 5.2): 400 for a job that could not be run as it was
-    sent, 409 for one that was aborted, and 500 for work that failed.
-    """
-    if job.phase is ABORTED:
-        request.setResponseCode(CONFLICT)
-    else:  # what has never been started was refused at RUN, for its parameters
-        request.setResponseCode(INTERNAL_SERVER_ERROR if job.attempt else BAD_REQUEST)
-    message = job.error.message if job.error else "The job was aborted."
-    detail = job.error and job.error.detail
-    where = f"The job is {url}"
-    return answers.explanation(request, message, f"{detail}\n\n{where}" if detail else where)
+    def _failed(self, request: Any, job: UWSJob, url: str) -> bytes:
+        """
+        Tell why there is no result (DALI 5.2): 400 for a job that could not be run as it was
+        sent, 409 for one that was aborted, and 500 for work that failed.
+        """
+        if job.phase is ABORTED:
+            request.setResponseCode(CONFLICT)
+        else:  # what has never been started was refused at RUN, for its parameters
+            request.setResponseCode(INTERNAL_SERVER_ERROR if job.attempt else BAD_REQUEST)
+        message = job.error.message if job.error else "The job was aborted."
+        detail = answers.detailOf(job.error, self._settings) if job.error else None
+        where = f"The job is {url}"
+        return answers.explanation(request, message, f"{detail}\n\n{where}" if detail else where)

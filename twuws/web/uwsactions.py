@@ -16,20 +16,21 @@ name of a standard one takes its place::
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twuws.documents import parametersDocument, resultsDocument
 from twuws.errors import BadRequest, NotAllowed, NotFound
-from twuws.jobs import UWSJob
+from twuws.jobs import CONTROL_NAMES, Result, UWSJob
 from twuws.parameters import Document, File
 from twuws.times import formatInstant
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.values import FileValue
 from twuws.web import answers
-from twuws.web.controls import Controls
-from twuws.web.requests import readValue
+from twuws.web.controls import Controls, takeControls
+from twuws.web.requests import readValue, referenced
+from twuws.web.settings import WebSettings
 from twuws.web.xmlbodies import checkDocuments
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
@@ -44,6 +45,7 @@ class Asked:
     @ivar controls: the control parameters, which C{args} does not have any more.
     @ivar segments: what follows the child's name in the URL.
     @ivar jobListURL: as the client knows it.
+    @ivar settings: of the L{UWSResource} that was asked.
     """
 
     uws: UWS
@@ -51,6 +53,7 @@ class Asked:
     request: Any
     controls: Controls
     jobListURL: str
+    settings: WebSettings = field(default_factory=WebSettings)
     segments: tuple[str, ...] = field(default=())
 
     @property
@@ -74,10 +77,18 @@ class Asked:
         """
         Do what the request says of the job: its properties, its parameters and its phase.
         """
-        controls, request = self.controls, self.request
+        given = self.request.args or self.request.files
+        await self._update(self.request if given else None)
+
+    async def updateProperties(self) -> None:
+        """The same without its parameters, which are for other resources."""
+        await self._update(None)
+
+    async def _update(self, request: Any) -> None:
+        controls = self.controls
         await self.uws.update(
             self.jobId,
-            request if request.args or request.files else None,
+            request,
             runId=controls.runId,
             executionDuration=controls.executionDuration,
             destruction=controls.destruction,
@@ -105,6 +116,13 @@ class JobAction:
 
     name: str = ""
     hasChildren: bool = False
+
+    async def find(self, asked: Asked) -> None:
+        """
+        Raise L{NotFound} if the job is not there, or what was asked for below it: asked
+        before a request is refused for any other reason (D-043).
+        """
+        await asked.job()
 
     def handlers(self, segments: tuple[str, ...]) -> dict[str, Any]:
         """
@@ -146,7 +164,7 @@ class PhaseAction(JobAction):
     async def doPOST(self, asked: Asked) -> Any:
         if asked.controls.phase is None:
             raise BadRequest("PHASE: it is missing; send PHASE=RUN or PHASE=ABORT")
-        await asked.uws.update(asked.jobId, phase=asked.controls.phase)
+        await asked.updateProperties()
         return asked.toJob()
 
 
@@ -159,10 +177,9 @@ class ExecutionDurationAction(JobAction):
         return asked.text(str((await asked.job()).executionDuration))
 
     async def doPOST(self, asked: Asked) -> Any:
-        seconds = asked.controls.executionDuration
-        if seconds is None:
+        if asked.controls.executionDuration is None:
             raise BadRequest("EXECUTIONDURATION: it is missing; send a number of seconds")
-        await asked.uws.update(asked.jobId, executionDuration=seconds)
+        await asked.updateProperties()
         return asked.toJob()
 
 
@@ -178,7 +195,7 @@ class DestructionAction(JobAction):
     async def doPOST(self, asked: Asked) -> Any:
         if isinstance(asked.controls.destruction, Unset):
             raise BadRequest("DESTRUCTION: it is missing; send an instant in UTC")
-        await asked.uws.update(asked.jobId, destruction=asked.controls.destruction)
+        await asked.updateProperties()
         return asked.toJob()
 
 
@@ -210,7 +227,8 @@ class ErrorAction(JobAction):
         error = (await asked.job()).error
         if error is None:
             raise NotFound("This job has no error.")
-        return answers.explanation(asked.request, error.message, error.detail)
+        detail = answers.detailOf(error, asked.settings)
+        return answers.explanation(asked.request, error.message, detail)
 
 
 class ParametersAction(JobAction):
@@ -247,11 +265,15 @@ class ParametersAction(JobAction):
 
     async def doPUT(self, asked: Asked) -> Any:
         """The body is the value, as it is (A-23)."""
+        request, name = asked.request, "/".join(asked.segments)
         fileNames, documents = filesAmong(asked.uws.jobClass)
-        name, uploads = "/".join(asked.segments), asked.uws.workDirs
-        await readValue(asked.request, name, uploads=uploads, fileNames=fileNames)
-        await checkDocuments(asked.request.files, documents)
-        await asked.uws.update(asked.jobId, asked.request)
+        await readValue(request, name, uploads=asked.uws.workDirs, fileNames=fileNames)
+        if name.lower() in CONTROL_NAMES - {"runid", "upload"}:
+            raise BadRequest(f"{name}: this is no parameter of a job")
+        controls = takeControls(request.args)
+        request.files = referenced(request.args, request.files, fileNames)
+        await checkDocuments(request.files, documents)
+        await replace(asked, controls=controls).update()
         return asked.toJob()
 
 
@@ -275,13 +297,22 @@ class ResultsAction(JobAction):
         if not asked.segments:
             content = resultsDocument(job, asked.jobURL, asked.uws.jobdocPreamble)
             return answers.document(asked.request, content)
+        result = self._resultOf(job, asked)
+        if result.file is None:
+            return answers.seeOther(asked.request, result.href or "")
+        path = asked.uws.workDirs.forJob(job.jobId).resultPath(result.file)
+        return answers.file(asked.request, path, result.mediaType)
+
+    async def find(self, asked: Asked) -> None:
+        job = await asked.job()
+        if asked.segments:
+            self._resultOf(job, asked)
+
+    def _resultOf(self, job: UWSJob, asked: Asked) -> Result:
         id = "/".join(asked.segments)
         for result in job.results:
-            if result.id == id and result.file is not None:
-                path = asked.uws.workDirs.forJob(job.jobId).resultPath(result.file)
-                return answers.file(asked.request, path, result.mediaType)
-            if result.id == id and result.href is not None:
-                return answers.seeOther(asked.request, result.href)
+            if result.id == id and (result.file or result.href):
+                return result
         why = f": {job.error.message}" if job.error else "."
         raise NotFound(f"This job is {job.phase}, and has no result {id!r}{why}")
 

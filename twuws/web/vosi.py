@@ -68,7 +68,8 @@ class VOSI:
         troubles = []
         if not self._uws.watcher.running:
             troubles.append("The service is starting or stopping.")
-        looking = self._uws.runCanned("nodesTakingJobs", {"silence": _MISSED * Heartbeat.interval})
+        asked = {"service": self._uws.name, "silence": _MISSED * Heartbeat.interval}
+        looking = self._uws.runCanned("nodesTakingJobs", asked)
         try:
             nodes = await looking.addTimeout(self.patience, self._uws.database.reactor)
         except (DatabaseUnavailable, TimeoutError):
