@@ -99,6 +99,39 @@ def test_size_of_bodies(load, text, size):
         load(f"maximum-body = 0\n{PROGRAM}")
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("archive = 99999999999999", "archive"),
+        ("longest-lifetime = 99999999999999", "longest-lifetime"),
+        ("cleanup-interval = nan", "cleanup-interval"),
+        ('public-url = "http://"', "public-url"),
+        ('public-url = "https://a b"', "public-url"),
+        ('public-url = "https://a.example/x?y=1"', "public-url"),
+        ("[fetch]\ntimeout = inf", "timeout"),
+        ("[http]\nsync-timeout = 1e18", "sync-timeout"),
+        ('[http]\nproxies = ["10.0.0.1/8"]', "proxies"),
+        *[
+            (f'[http]\norigins = ["{origin}"]', "origins")
+            for origin in (
+                "https://Example.org", "https://a.example:443", "http://a.example:80", "a.example",
+                "https://*.a.example", "https://u@a.example", "https://a.example/",
+            )
+        ],
+    ],
+)  # fmt: skip
+def test_valuesThatWouldDoHarm(load, text, key):
+    with pytest.raises(ConfigError, match=f"{key}: expected"):
+        load(f"{text}\n{PROGRAM}")
+
+
+def test_http(load):
+    text = '[http]\norigins = ["https://a.example", "http://b:8080"]\nproxies = ["10.0.0.0/8"]\n'
+    web = load(text + PROGRAM).web
+    assert web.origins == {"https://a.example", "http://b:8080"}
+    assert web.proxies.trusts("10.1.1.1")
+
+
 def test_command_line_wins(load):
     c = load(GOOD, slots="3", listen="tcp:1", database=None)
     assert (c.slots, c.listen, c.database) == (3, "tcp:1", "postgresql://me@db/uws")

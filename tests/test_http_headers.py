@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import socket
+import time
 from functools import partial
 from urllib.request import Request, urlopen
 
@@ -71,6 +73,24 @@ async def test_notAcceptable(serving, accept):
     for name in ("phase", "quote", "owner", "executionduration", "destruction"):  # rule 6
         answer = await serving.get(f"{url}/{name}", headers=headers)
         assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+
+
+HEADERS = (
+    "Accept", "Accept-Encoding", "If-None-Match", "If-Range", "Range", "Origin", "Forwarded",
+    "X-Forwarded-Host", "X-Forwarded-For", "Content-Type", "Content-Encoding", "Expect",
+    "Access-Control-Request-Headers", "If-Modified-Since",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_bytesThatAreNoText(special, method):
+    """In any header that is looked at: no mistake of the service's."""
+    serving = await special(proxies=Proxies(["127.0.0.1"]), origins=frozenset({"*"}))
+    url = await serving.create()
+    for name in HEADERS:
+        for path in (serving.url, url, url + "/phase", url + "/results/x"):
+            answer = await serving.request(method, path, headers={name.encode(): b"\xff\x80, \xe4"})
+            assert answer.status < 500
 
 
 # What is wrong
@@ -247,6 +267,97 @@ async def test_behindAProxy(special, headers, base):
     assert answer.location.startswith(base + "/async/")
     (ref,) = validate((await serving.get(headers=headers)).content)
     assert ref.get(HREF) == answer.location
+
+
+@pytest.mark.parametrize(
+    ("headers", "base"),
+    [
+        ({"Forwarded": "host=evil.example;proto=https", "X-Forwarded-Host": "a.example"},
+         "http://inner:1/noted"),
+        ({"Forwarded": "host=a.example;proto=https", "X-Forwarded-Host": "a.example"},
+         "http://a.example/noted"),
+        ({"Forwarded": "x", "X-Forwarded-Host": "a.example"}, "http://a.example/noted"),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "8443"}, "https://inner:8443/noted"),
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}, "https://inner/noted"),
+        ({"X-Forwarded-Host": "a.example", "X-Forwarded-Port": "99999"}, "http://a.example/noted"),
+        ({"X-Forwarded-Prefix": "/a/../.."}, "http://inner:1/noted"),
+        ({"Forwarded": "host=a.example;x=" + "y" * 2000}, "http://inner:1/noted"),
+    ],
+)  # fmt: skip
+async def test_whatAProxyMayNotHaveSaid(special, headers, base):
+    serving = await special(proxies=Proxies(["127.0.0.1"]))
+    headers = Headers({"Host": ["inner:1"], **{name: [value] for name, value in headers.items()}})
+    answer = await serving.post("", {"RUNID": "a"}, headers=headers)
+    assert answer.location.startswith(base + "/async/")
+
+
+@pytest.mark.parametrize("header", ['"' + '\\"' * 7500, ";" * 15000 + 'a="\\""', "," * 16000])
+async def test_forwardedTakesNoTime(special, header):
+    serving = await special(proxies=Proxies(["127.0.0.1"]))
+    began = time.monotonic()
+    assert (await serving.get(headers={"Forwarded": header})).status == 200
+    assert time.monotonic() - began < 0.5
+
+
+@pytest.mark.parametrize("host", ["a..b", ".", "x" * 64, "a:99999", "a b", "\xff", ""])
+async def test_hostsThatAreNone(serving, host):
+    """They are answered as if they were not there, and without an error in the log."""
+    port = serving.port.getHost().port
+    path = serving.url.partition(f":{port}")[2]
+
+    def ask():
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            request = f"POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"
+            s.sendall(request.encode("latin-1"))
+            return s.recv(10_000).decode("latin-1")
+
+    answer = await deferToThread(ask)
+    assert answer.startswith("HTTP/1.0 303 ")
+    assert f"Location: {serving.url}/" in answer
+
+
+async def test_aUnixSocket(serving, tmp_path):
+    """HTTP/1.0 without a Host, as health checks speak it."""
+    port = serving.reactor.listenUNIX(str(tmp_path / "s"), serving.port.factory)
+
+    def ask():
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(tmp_path / "s"))
+            s.sendall(b"POST /noted/async HTTP/1.0\r\nContent-Length: 0\r\n\r\n")
+            return s.recv(10_000).decode("latin-1")
+
+    answer = await deferToThread(ask)
+    assert "Location: http://localhost/noted/async/" in answer
+    await port.stopListening()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "part"),
+    [
+        ("bytes=0-3", 206, slice(0, 4)), ("bytes=-4", 206, slice(-4, None)),
+        ("bytes=-99999999999", 206, slice(None)), ("bytes=4-", 206, slice(4, None)),
+        ("bytes=", 200, slice(None)), ("bytes=-", 200, slice(None)),
+        ("bytes=3-1", 200, slice(None)), ("lines=1-2", 200, slice(None)),
+        ("bytes=x", 200, slice(None)), ("BYTES = 0-3", 206, slice(0, 4)),
+        ("bytes=99999999-", 416, None),
+    ],
+)  # fmt: skip
+async def test_ranges(serving, wanted, status, part):
+    url = await serving.create({"PHASE": "RUN"})
+    await serving.ended(url)
+    whole = (await serving.get(url + "/results/result")).content
+    answer = await serving.get(url + "/results/result", headers={"Range": wanted})
+    assert answer.status == status
+    assert part is None or answer.content == whole[part]
+
+
+async def test_oneTagForOneForm(serving):
+    url = await serving.create()
+    tags = {
+        (await serving.get(url, headers={"Accept": accept})).headers["etag"]
+        for accept in ("text/xml", "application/xml")
+    }
+    assert len(tags) == 2
 
 
 async def test_untrustedProxies(special):

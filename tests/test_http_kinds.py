@@ -102,6 +102,15 @@ async def isEmpty(serving):
     await until(lambda: list(serving.uws.workDirs.uploads().iterdir()) == [])
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/xml", "text/xml"])
+async def test_nothing_is_neither(serveJobs, kind):
+    """An empty body is no form of these kinds, and makes no job."""
+    serving = await serveJobs(Described)
+    answer = await serving.post("", b"", headers={"Content-Type": kind, "Content-Length": "0"})
+    assert answer.status == 400
+    assert len(validate((await serving.get()).content)) == 0
+
+
 # JSON
 
 

@@ -155,7 +155,7 @@ async def test_broken_off(serving):
 
     def begin():
         s = socket.create_connection(("127.0.0.1", serving.port.getHost().port))
-        s.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         return s, s.recv(1000)
 
     def goOn(s):
@@ -176,4 +176,5 @@ async def test_broken_off(serving):
     database.startService()
     assert 0 < rest.count(b"<uws:jobref") < 60000
     assert b"</uws:jobs>" not in rest
+    assert not rest.endswith(b"0\r\n\r\n")  # that would say that it is whole
     assert b"database" not in rest

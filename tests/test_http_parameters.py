@@ -99,6 +99,7 @@ async def test_putAFile(serving):
 
 async def test_noPlaceForFiles(serving):
     """A disk that takes nothing is no mistake of the client's, nor one without a name."""
+    await serving.jobServices.stopService()  # whose Sweeper looks there, too
     uploads = serving.uws.workDirs.uploads()
     uploads.rmdir()
     uploads.write_bytes(b"")

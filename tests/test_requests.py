@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,7 +32,7 @@ from twuws.submission import Upload
 from twuws.uwschanging import UNSET
 from twuws.web import controls as c
 from twuws.web import requests as r
-from twuws.web.multipart import MAXIMUM_NAME, MAXIMUM_TEXT, ByName
+from twuws.web.multipart import MAXIMUM_NAME, MAXIMUM_TEXT, ByName, uploadPairs
 from twuws.workdir import WorkDirs
 
 FORM = b"application/x-www-form-urlencoded"
@@ -510,3 +511,12 @@ def test_references_to_nothing(args, parts, words):
 def test_too_large_is_a_request_error():
     with pytest.raises(TooLarge):
         r._pairs(b"a&" * 10_001)
+
+
+@pytest.mark.parametrize(
+    "value", [";" + " " * 200_000 + "x", ";" * 200_000, "a,b:" + ";x" * 100_000, "," * 200_000]
+)
+def test_uploadPairsTakeNoTime(value):
+    began = perf_counter()
+    list(uploadPairs(value))
+    assert perf_counter() - began < 0.5

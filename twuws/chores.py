@@ -113,7 +113,7 @@ class Reaper(Chore):
     async def runOnce(self) -> None:
         destroyed = await self._uws.cleanupJobsTable()
         if destroyed:
-            log.info("{service}: {n} expired jobs destroyed",
+            log.info("{service}: {n} expired jobs destroyed or archived",
                      service=self._uws.name, n=len(destroyed))  # fmt: skip
 
     async def stopService(self) -> None:

@@ -29,7 +29,10 @@ from twuws.uwsreading import ReadableJobs
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
 from twuws.web.settings import Proxies, WebSettings
 
-_ORIGIN = re.compile(r"https?://[^/\s]+")
+#: As browsers send it: in lower case, without the port that is usual.
+_ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
+_PUBLIC_URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/[\w.~%+-]+)*/?", re.ASCII)
+_SECONDS = ("default-duration", "longest-duration", "default-lifetime", "longest-lifetime")
 
 
 #: The largest body of a request unless the file says otherwise, bytes.
@@ -126,7 +129,8 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
         source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
-    for key in ("default-duration", "longest-duration"):
+    values["archive"] = table.take("archive", Kind.COUNT, 0)
+    for key in (*_SECONDS, "archive"):
         if values[key] > LONGEST_DURATION:
             source(key).wrong(key, f"expected at most {LONGEST_DURATION}, found {values[key]}")
     policy = Policy(
@@ -134,7 +138,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         longestExecutionDuration=values["longest-duration"],
         lifetime=min(values["default-lifetime"], values["longest-lifetime"]),
         longestLifetime=values["longest-lifetime"],
-        archive=table.take("archive", Kind.COUNT, 0),
+        archive=values["archive"],
     )
     config = Config(
         listen=listen,
@@ -153,7 +157,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
 
 
 def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
-    if publicURL is not None and not publicURL.startswith(("http://", "https://")):
+    if publicURL is not None and not _PUBLIC_URL.fullmatch(publicURL):
         like = "https://example.org/uws"
         source.wrong("public-url", f"expected a URL such as {like}, found {publicURL!r}")
     http = table.table("http")

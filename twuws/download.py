@@ -19,6 +19,7 @@ from urllib.parse import quote, urldefrag, urljoin, urlsplit, urlunsplit
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -32,6 +33,8 @@ from twuws.outbound import PublicOnly, Way
 from twuws.policy import FetchPolicy
 from twuws.troubles import Trouble, notStored, tooLarge, troubleOf
 from twuws.values import checkedSource, mediaTypeOf
+
+log = Logger()
 
 T = TypeVar("T")
 
@@ -238,7 +241,10 @@ class Downloader:
                 raise Trouble(f"did not answer within {patience:g} s", transient=True) from None
             except Exception as e:
                 refused = public.refused if public else []
-                raise troubleOf(e, refused) from None
+                if refused:  # for the operator alone: names can be those of an internal network
+                    log.info("{place} leads to private addresses: {refused}",
+                             place=placeOf(uri), refused=refused)  # fmt: skip
+                raise troubleOf(e, isRefused=bool(refused)) from None
             assert way.connection is not None
             way.connection.isAnswered = True
             yield response
@@ -306,6 +312,9 @@ def _checkAnswer(response: IResponse) -> None:
         known = {status.value: f" {status.phrase}" for status in HTTPStatus}
         transient = code >= 500 or code in _LATER
         raise Trouble(f"answered {code}{known.get(code, '')}", transient)
+    codings = ",".join(response.headers.getRawHeaders("content-encoding", []))
+    if not {coding.strip().lower() for coding in codings.split(",")} <= {"", "identity"}:
+        raise Trouble("compressed its answer (Content-Encoding), although it was asked not to")
 
 
 def _redirected(uri: str, response: IResponse) -> str:

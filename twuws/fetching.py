@@ -47,7 +47,10 @@ class Fetcher:
         directory = self._uws.workDirs.forJob(record.jobId)
         left = self._uws.fetchPolicy.maximumSize
         for name, value in list(_elsewhere(record)):
-            size = await self._uws.inThread(_prepare, directory, value.file)
+            try:
+                size = await self._uws.inThread(_prepare, directory, value.file)
+            except FileNotFoundError:
+                raise JobFailure(f"{_nameOf(name, value)}: the job's directory is gone.") from None
             if size is None:
                 loaded = await self._load(record, name, value, left)
             else:
@@ -55,8 +58,7 @@ class Fetcher:
             await self._check(record, name, value)
             if loaded != value:
                 record = _withValue(record, name, value, loaded)
-                what = f"{_nameOf(name, value)}: {loaded.size} bytes loaded"
-                await self._record(record, what)
+                await self._record(record, None)
             left -= loaded.size
         return record
 
@@ -84,9 +86,14 @@ class Fetcher:
             except ParameterError as e:
                 raise JobFailure(str(e)) from None
 
-    async def _record(self, record: JobRecord, message: str) -> None:
-        """Show how far it is, and the files as they were loaded."""
-        if not await self._uws.table.reportFetched(record, {"message": message}):
+    async def _record(self, record: JobRecord, message: str | None) -> None:
+        """
+        Show how far it is, and the files as they were loaded.
+
+        @param message: C{None} takes away the one before, lest it outlive the loading.
+        """
+        info = {"message": [] if message is None else message}  # no element at all for a list's
+        if not await self._uws.table.reportFetched(record, info):
             raise StaleAttempt
 
 
@@ -117,7 +124,7 @@ def _prepare(directory: WorkDir, file: str) -> int | None:
     The size of a file that was loaded before; C{None} if it has yet to be, and then nothing
     of earlier tries is left.  Blocks.
     """
-    directory.parameters.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.parameters.mkdir(mode=0o700, exist_ok=True)  # but not a directory that was removed
     path = directory.parameters / file
     if path.exists():
         return path.stat().st_size

@@ -7,6 +7,7 @@ connected to: nothing is looked up twice.
 
 from __future__ import annotations
 
+import time
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -25,8 +26,22 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-#: How long what comes before the body of an answer can be, bytes.
-LONGEST_HEAD = 128 * 2**10
+#: How long what comes before the body of an answer can be, bytes: no longer than a line that
+#: Twisted takes, which would just close the connection.
+LONGEST_HEAD = 16 * 2**10
+#: How many answers to the same request there can be: all but the last say 1xx.
+MOST_HEADS = 10
+
+#: How much of a body is handed on at once, bytes.
+PIECE = 4 * 2**10
+#: How long that can go on before others have their turn, s.
+LONGEST_TURN = 0.005
+#: For how long it then rests, as a multiple of how long it took.
+REST = 3.0
+#: Less than this at once, bytes, is a reason to let more come first,
+SMALL = 512
+#: which is what this is for, s.
+SHORTEST_REST = 0.01
 
 # Addresses of IPv6 that are unicast at all, and those that are IPv4's behind a translator.
 _UNICAST = ip_network("2000::/3")
@@ -100,32 +115,113 @@ class PublicOnly:
 
 class _Connection(ProtocolWrapper):
     """
-    A connection that bears only so much before its answer begins.
+    A connection that takes only so much of the reactor's time, however small the pieces are
+    in which its data comes, and that bears only so much before its answer begins.
 
     @ivar isAnswered: the answer's head was received.
     """
 
     isAnswered = False
-    _received = 0
-    _isLost = False
+    factory: _Connections
+
+    def __init__(self, factory: Any, wrappedProtocol: Any) -> None:
+        super().__init__(factory, wrappedProtocol)
+        self._held = bytearray()  # not yet handed on
+        self._headSize = 0
+        self._heads = 0
+        self._isPaused = False  # by who the data is for
+        self._isHandingOn = False
+        self._rest: Any = None
+        self._isEnded = False
+        self._lost: Failure | None = None
+        self._isLossTold = False
 
     def dataReceived(self, data: bytes) -> None:
-        if not self.isAnswered:
-            self._received += len(data)
-            if self._received > LONGEST_HEAD:
-                self.end()
-                return
-        super().dataReceived(data)
+        if self._isEnded:
+            return
+        self._held += data
+        self._handOn(SHORTEST_REST if len(data) < SMALL else 0.0)
+
+    def pauseProducing(self) -> None:
+        self._isPaused = True
+        self._handOn()
+
+    def resumeProducing(self) -> None:
+        self._isPaused = False
+        self._handOn()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._isLost = True
-        super().connectionLost(reason)
+        self._lost = reason
+        self._handOn()
 
     def end(self) -> None:
         """Close it at once, whatever the server thinks of that."""
-        if not self._isLost:
+        self._isEnded = True
+        self._held.clear()
+        self._isPaused = False
+        self._rested()
+        if self._lost is None:
             transport: Any = self.transport
             transport.abortConnection()
+
+    def _handOn(self, rest: float = 0.0) -> None:
+        """
+        Hand on what is held, while it is wanted and does not take long.
+
+        @param rest: how long nothing is to be handed on then, s.
+        """
+        if self._isHandingOn or self._rest is not None:
+            return
+        self._isHandingOn = True
+        began = time.monotonic()
+        took = 0.0
+        try:
+            while took < LONGEST_TURN and not self._isPaused and (piece := self._next()):
+                super().dataReceived(piece)
+                took = time.monotonic() - began
+        finally:
+            self._isHandingOn = False
+        if self._lost is not None and not self._held:
+            if not self._isLossTold:
+                self._isLossTold = True
+                super().connectionLost(self._lost)
+            return
+        if took >= LONGEST_TURN:
+            rest = REST * took
+        if rest > 0 and not self._isEnded:
+            self._rest = self.factory.reactor.callLater(rest, self._rested)
+        self._steer()
+
+    def _rested(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None and rest.active():
+            rest.cancel()
+        self._handOn()
+
+    def _steer(self) -> None:
+        """Let more come if there is room for it."""
+        if self._lost is None and not self._isEnded:
+            transport: Any = self.transport
+            isWanted = not self._isPaused and self._rest is None
+            (transport.resumeProducing if isWanted else transport.pauseProducing)()
+
+    def _next(self) -> bytes:
+        """What is to be handed on next: a line of the head, or a little of the body."""
+        size = PIECE
+        if not self.isAnswered:
+            size = self._held.find(b"\n") + 1
+            if not size and self._lost is not None:
+                size = len(self._held)
+            unended = 0 if size else len(self._held)
+            if self._headSize + size + unended > LONGEST_HEAD or self._heads >= MOST_HEADS:
+                self.end()
+                return b""
+        piece = bytes(self._held[:size])
+        del self._held[:size]
+        if not self.isAnswered:
+            self._headSize += len(piece)
+            self._heads += piece in (b"\n", b"\r\n")
+        return piece
 
 
 class _Connections(WrappingFactory[_Connection]):
@@ -133,6 +229,10 @@ class _Connections(WrappingFactory[_Connection]):
 
     protocol = _Connection
     noisy = False
+
+    def __init__(self, wrappedFactory: Any, reactor: Any) -> None:
+        super().__init__(wrappedFactory)
+        self.reactor = reactor
 
     def doStart(self) -> None:
         """Nothing worth the log."""
@@ -166,7 +266,7 @@ class Way:
         return self
 
     def connect(self, protocolFactory: Any) -> Any:
-        connecting = self._endpoint.connect(_Connections(protocolFactory))
+        connecting = self._endpoint.connect(_Connections(protocolFactory, self._reactor))
         return connecting.addCallback(self._connected)
 
     def _connected(self, connection: _Connection) -> Any:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from enum import Enum
+from math import isfinite
 from typing import Any
 
 from twuws.formats import checkFormats
-from twuws.times import parseInstant
+from twuws.times import LONGEST_DURATION, parseInstant
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?i?)B?", re.ASCII)
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -37,13 +38,13 @@ def _atLeast(least: int) -> Callable[[Any], int]:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(value)
     return value
 
 
 def _positiveNumber(value: Any) -> float:
-    if (number := _number(value)) <= 0:
+    if not 0 < (number := _number(value)) <= LONGEST_DURATION:
         raise ValueError(value)
     return number
 
@@ -94,7 +95,7 @@ class Kind(Enum):
     COUNT = ("a whole number, 0 or more", _atLeast(0))
     POSITIVE = ("a whole number, 1 or more", _atLeast(1))
     NUMBER = ("a number", _number)
-    POSITIVE_NUMBER = ("a number above 0", _positiveNumber)
+    POSITIVE_NUMBER = (f"a number above 0, {LONGEST_DURATION} at most", _positiveNumber)
     SIZE = ('a number of bytes, or a text such as "2 GB"', _size)
     INSTANT = ("an instant such as 2015-10-26T09:15:35Z", _instant)
     PATTERN = ("a regular expression", _pattern)

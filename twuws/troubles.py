@@ -55,17 +55,15 @@ _MEANINGS: list[tuple[tuple[type[BaseException], ...], str, bool]] = [
 ]
 
 
-def troubleOf(e: Exception, refused: list[str] | None = None) -> Trouble:
+def troubleOf(e: Exception, isRefused: bool = False) -> Trouble:
     """
     What an exception says of the server.
 
-    @param refused: addresses that were not connected to.
+    @param isRefused: there were addresses that were not connected to.
     """
     causes = _causes(e)
-    if refused and any(isinstance(one, error.DNSLookupError) for one in causes):
-        return Trouble(
-            f"leads to a private address ({refused[0]}), which this service does not load from"
-        )
+    if isRefused and any(isinstance(one, error.DNSLookupError) for one in causes):
+        return Trouble("leads to a private address, which this service does not load from")
     for one in causes:
         if isinstance(one, SSL.Error):
             return Trouble(f"cannot be trusted: TLS: {_tlsReason(one)}")

@@ -97,6 +97,11 @@ def checkedSource(uri: str) -> str:
         raise ValueError("it names no host")
     if port == 0 or not _isHost(parts.hostname):
         raise ValueError("it is malformed: its host and port make no sense")
+    if ":" not in parts.hostname and not _isHostName(parts.hostname):
+        raise ValueError(
+            "its host name is none that can be: between the dots are 1 to 63 letters, digits"
+            " and hyphens, no hyphen first or last, and xn-- only before what stands for others"
+        )
     return uri
 
 
@@ -107,6 +112,17 @@ def _isHost(name: str) -> bool:
         return IPv6Address(name).scope_id is None
     except ValueError:
         return False
+
+
+def _isHostName(name: str) -> bool:
+    """Whether a host can be called that, also in the eyes of Twisted, which would connect to it."""
+    import idna  # not there in the runner, which needs it as little as Twisted
+
+    try:
+        idna.encode(name)
+    except UnicodeError:
+        return False
+    return True
 
 
 def mediaTypeOf(header: str) -> str:

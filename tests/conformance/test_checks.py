@@ -15,6 +15,8 @@ from twuws.conformance.runner import perform
 from twuws.conformance.session import Session
 from twuws.conformance.settings import Credentials, ParameterSet, Settings
 
+pytestmark = pytest.mark.slow
+
 CHECKS = {one.id: one for one in allChecks()}
 MADE = {number: one for number, one in CHECKS.items() if one.function is not None}
 FAULTS = allFaults()

@@ -9,6 +9,8 @@ from tests.conformance.test_checks import CHECKS, outcomeOf
 from twuws.conformance.checks import waiting
 from twuws.conformance.outcomes import Status
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", ["37", "63"])
 def test_jobs_are_archived(number):

@@ -10,6 +10,8 @@ from twuws.conformance.checks.access import bitsOf
 from twuws.conformance.outcomes import Status
 from twuws.conformance.session import Session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("number", "fault", "message"),

@@ -4,6 +4,7 @@ Answering a request: texts, documents, redirects, files, and what went wrong.
 
 from __future__ import annotations
 
+import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ from twuws.errors import (
 )
 from twuws.jobs import JobError
 from twuws.web.accept import acceptable
-from twuws.web.headers import vary
+from twuws.web.headers import textOf, vary
 from twuws.web.settings import WebSettings
 
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
 
 TEXT = "text/plain; charset=utf-8"
+
+_RANGE = re.compile(r"\s*(?=\d|-\d)(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 
 _XML = {"text/xml": MEDIA_TYPE, "application/xml": "application/xml; charset=utf-8"}
 
@@ -53,7 +56,7 @@ def xmlType(request: Any) -> str:
     @raise NotAcceptable: if the client takes no XML.
     """
     vary(request, "Accept")
-    chosen = acceptable(request.getHeader("accept"), list(_XML))
+    chosen = acceptable(textOf(request, "accept"), list(_XML))
     if chosen is None:
         raise NotAcceptable(f"This is to be had as {' or '.join(_XML)}; Accept says otherwise.")
     return _XML[chosen]
@@ -62,7 +65,8 @@ def xmlType(request: Any) -> str:
 def document(request: Any, content: bytes) -> bytes:
     """An XML document; the same URL may have other forms for those who ask for them."""
     mediaType = xmlType(request)
-    if _isKnown(request, blake2b(content, digest_size=12).hexdigest()):
+    digest = blake2b(mediaType.encode() + content, digest_size=12)
+    if _isKnown(request, digest.hexdigest()):
         return b""
     return body(request, content, mediaType)
 
@@ -71,11 +75,11 @@ def _isKnown(request: Any, tag: str) -> bool:
     """Name what is to be sent; whether the client has it already (RFC 9110, 13.1.2)."""
     tag = f'"{tag}"'
     headers = request.requestHeaders
-    known = (request.getHeader("if-none-match") or "").replace("W/", "").replace(",", " ")
+    known = (textOf(request, "if-none-match") or "").replace("W/", "").replace(",", " ")
     if known:
         headers.setRawHeaders("if-none-match", [known])
         headers.removeHeader("if-modified-since")  # which would count less
-    if request.getHeader("if-range") not in (None, tag):
+    if textOf(request, "if-range") not in (None, tag):
         headers.removeHeader("range")
     return request.setETag(tag.encode()) is CACHED
 
@@ -89,6 +93,9 @@ def seeOther(request: Any, url: str) -> bytes:
 
 def failure(request: Any, error: UWSError) -> bytes:
     """What is wrong, first thing in a plain text or, for who asks, a VOTable (A-76)."""
+    request.etag = request.lastModified = None  # of what would have been the answer
+    for name in ("content-range", "content-encoding"):
+        request.responseHeaders.removeHeader(name)
     if isinstance(error, NotAllowed):
         request.setHeader("allow", ", ".join(error.allowed))
         if request.method == b"OPTIONS":
@@ -106,7 +113,7 @@ def explanation(request: Any, message: str, detail: str | None = None) -> bytes:
     """A message, first thing in a plain text or, for who asks, a VOTable (DALI 5.2)."""
     vary(request, "Accept")
     whole = message + (f"\n\n{detail}" if detail else "")
-    if acceptable(request.getHeader("accept"), ["text/plain", VOTABLE]) == VOTABLE:
+    if acceptable(textOf(request, "accept"), ["text/plain", VOTABLE]) == VOTABLE:
         return body(request, errorVOTable(whole), VOTABLE)
     return text(request, f"{whole}\n")
 
@@ -115,6 +122,27 @@ def detailOf(error: JobError, settings: WebSettings) -> str | None:
     """What clients are told of a job's error beyond its message; C{None} if nothing."""
     parts = [error.detail, error.traceback if settings.tracebacks else None]
     return "\n\n".join(part for part in parts if part) or None
+
+
+def _ranges(header: str, size: int) -> str | None:
+    """
+    A C{Range} that names its bytes from the beginning, which C{File} needs; C{None} to pass it
+    over (RFC 9110, 14.2).
+    """
+    unit, _, specs = header.partition("=")
+    found = [_RANGE.fullmatch(spec) for spec in specs.split(",")]
+    if unit.strip().lower() != "bytes" or None in found or len(found) > MOST_RANGES:
+        return None
+    ranges = []
+    for first, last in (one.groups() for one in found if one):
+        if not first:  # so many at the end; as good as none where there are none
+            start = max(size - int(last or 0), 0)
+            ranges.append(f"{start}-{max(size - 1, start)}")
+        elif last and int(last) < int(first):
+            return None
+        else:
+            ranges.append(f"{first}-{last}")
+    return "bytes=" + ",".join(ranges)
 
 
 class _Leaf(File):
@@ -134,8 +162,11 @@ def file(request: Any, path: Path, mediaType: str) -> File | bytes:
     found = path.stat()
     if _isKnown(request, f"{found.st_mtime_ns:x}-{found.st_size:x}"):
         return b""
-    if (request.getHeader("range") or "").count(",") >= MOST_RANGES:
+    wanted = _ranges(textOf(request, "range") or "", found.st_size)
+    if wanted is None:
         request.requestHeaders.removeHeader(b"range")  # then the whole file is a right answer
+    else:
+        request.requestHeaders.setRawHeaders(b"range", [wanted])
     resource = _Leaf(str(path))
     resource.type, resource.encoding = mediaType, None
     return resource

@@ -9,6 +9,7 @@ that still sends.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -88,7 +89,7 @@ class SpooledRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
-        most = self._maximumBody = self._mostOf(self.getHeader("content-type") or "")
+        most = self._maximumBody = self._mostOf(headers.textOf(self, "content-type") or "")
         if most is not None and length is not None and length > most:
             self._refuse(tooLarge(length, most))
         elif length is not None and length < SMALL:
@@ -119,13 +120,21 @@ class SpooledRequest(Request):
         if self._refusal is None:
             self._guarded(self.content.flush)
         if self._refusal is None:
-            super().requestReceived(command, path, version)
+            super().requestReceived(command, self._withoutHost(path), version)
             return
         self._stopLingering()
         self.method, self.uri, self.clientproto = command, path, version
         if not self.startedWriting:
             self.write(answers.failure(self, self._refusal))
         self.finish()
+
+    def _withoutHost(self, target: bytes) -> bytes:
+        """The path of a target that is a URL; its host is the C{Host} (RFC 9112, 3.2.2)."""
+        found = re.fullmatch(rb"https?://([^/?]+)(.*)", target, re.IGNORECASE | re.DOTALL)
+        if found is None:
+            return target
+        self.requestHeaders.setRawHeaders(b"host", [found[1]])
+        return found[2] if found[2].startswith(b"/") else b"/" + found[2]
 
     def connectionLost(self, reason: Any) -> None:
         """The client has gone."""

@@ -28,7 +28,7 @@ def begin(request: Any, settings: WebSettings) -> None:
     if not settings.origins:
         return
     vary(request, "Origin")
-    origin = request.getHeader("origin")
+    origin = textOf(request, "origin")
     if "*" in settings.origins:
         request.setHeader("access-control-allow-origin", "*")
     elif origin in settings.origins:
@@ -42,7 +42,7 @@ def isPreflight(request: Any) -> bool:
     """Whether a browser asks if a script may do what it is about to."""
     return (
         request.method == b"OPTIONS"
-        and request.getHeader("access-control-request-method") is not None
+        and textOf(request, "access-control-request-method") is not None
         and request.responseHeaders.hasHeader("access-control-allow-origin")
     )
 
@@ -50,12 +50,18 @@ def isPreflight(request: Any) -> bool:
 def answerPreflight(request: Any) -> bytes:
     """It may: L{begin} has looked where it comes from."""
     request.setHeader("access-control-allow-methods", _METHODS)
-    wanted = request.getHeader("access-control-request-headers")
+    wanted = textOf(request, "access-control-request-headers")
     if wanted is not None:
         request.setHeader("access-control-allow-headers", wanted)
     request.setHeader("access-control-max-age", _REMEMBERED)
     request.setResponseCode(NO_CONTENT)
     return b""
+
+
+def textOf(request: Any, name: str) -> str | None:
+    """A header of a request, whatever bytes are in it; C{None} if it is not there."""
+    value: bytes | None = request.getHeader(name.encode())
+    return None if value is None else value.decode("latin-1")
 
 
 def vary(request: Any, header: str) -> None:

@@ -42,8 +42,8 @@ HELD_TOGETHER = 2**20
 
 _BOUNDARY = re.compile(r"[;\s]boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s\"]+))", re.IGNORECASE)
 _EXTENDED = re.compile(r";\s*(name|filename)\*\s*=\s*([\w-]+)'[\w-]*'([^;\s]+)", re.I | re.ASCII)
-#: A semicolon that is no part of a URI.
-_BETWEEN_PAIRS = re.compile(r";(?=\s*(?:;|$|[^;,]*,\s*[A-Za-z][A-Za-z0-9+.-]*:))")
+#: How a pair of a label and a URI begins.
+_PAIR = re.compile(r"[^,]*,\s*[A-Za-z][A-Za-z0-9+.-]*:")
 REFERENCE = re.compile(r"param:(\S+)", re.IGNORECASE)
 #: Codecs that decode in linear time; ASCII is read as what it is a part of.
 _CODECS = {
@@ -303,8 +303,18 @@ def referencesIn(name: str, value: str) -> list[str]:
 
 
 def uploadPairs(value: str) -> Iterator[tuple[str, str]]:
-    """Labels and URIs, of which older clients send several in one value (TAP 1.0, 2.5.2)."""
-    for pair in _BETWEEN_PAIRS.split(value):
-        if pair.strip():
+    """
+    Labels and URIs, of which older clients send several in one value (TAP 1.0, 2.5.2).
+
+    A semicolon that no pair follows is part of a URI.  This takes linear time.
+    """
+    pairs: list[list[str]] = []
+    for piece in value.split(";"):
+        if not pairs or not piece.strip() or _PAIR.match(piece.lstrip()):
+            pairs.append([piece])
+        else:
+            pairs[-1].append(piece)
+    for pieces in pairs:
+        if pair := ";".join(pieces).strip():
             label, _, uri = pair.partition(",")
             yield label.strip(), uri.strip()

@@ -8,6 +8,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+from twuws.web.headers import textOf
 from twuws.web.settings import Proxies, WebSettings
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", re.ASCII)
@@ -15,6 +16,9 @@ _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";,]*))\s*", re.ASCII)
 _ELEMENT = re.compile(r"(?:[^\",]|\"(?:[^\"\\]|\\.)*\")+")
 _PORTS = {"http": "80", "https": "443"}
+
+#: How long a header can be that a proxy writes, in characters.
+_LONGEST = 1000
 
 
 def resourceURL(request: Any, settings: WebSettings) -> str:
@@ -28,14 +32,33 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     if settings.publicURL is not None:
         return settings.publicURL.rstrip("/")
     told = _toldByProxy(request, settings.proxies)
-    hosts = (told.get("host", ""), (request.getHeader("host") or "").strip())
-    host = next((one for one in hosts if _HOST.fullmatch(one)), None) or _ownHost(request)
+    hosts = (told.get("host", ""), (textOf(request, "host") or "").strip())
+    host = next((one for one in hosts if isHost(one)), None) or _ownHost(request)
     scheme = told.get("proto", "").lower()
     if scheme not in _PORTS:
         scheme = "https" if request.isSecure() else "http"
+    port = told.get("port", "")
+    if port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536:
+        host = _withoutPort(host) + (f":{port}" if port != _PORTS[scheme] else "")
     segments = getattr(request, "mountPath", request.prepath)
     path = "".join("/" + quote(segment, safe="") for segment in segments if segment)
     return f"{scheme}://{host}{told.get('prefix', '')}{path}"
+
+
+def isHost(text: str) -> bool:
+    """Whether a text is what C{Host} can be: a name or an address, and a port or none."""
+    found = _HOST.fullmatch(text)
+    if found is None or text.startswith("["):
+        return found is not None
+    name, _, port = text.partition(":")
+    labels = name.removesuffix(".").split(".")
+    return all(0 < len(label) < 64 for label in labels) and (not port or 0 < int(port) < 65536)
+
+
+def ensureHost(request: Any) -> None:
+    """See that a request has a C{Host} that is one: Klein takes no other."""
+    if not isHost((textOf(request, "host") or "").strip()):
+        request.requestHeaders.setRawHeaders("host", [_ownHost(request)])
 
 
 def _ownHost(request: Any) -> str:
@@ -44,17 +67,27 @@ def _ownHost(request: Any) -> str:
 
 
 def _toldByProxy(request: Any, proxies: Proxies) -> dict[str, str]:
-    """C{host}, C{proto} and C{prefix}, as far as a trusted proxy tells them."""
+    """
+    C{host}, C{proto}, C{port} and C{prefix}, as far as a trusted proxy tells them.
+
+    A proxy writes C{Forwarded} or C{X-Forwarded-…}, and passes the other on as it came.  So
+    where both are there, only what both say is sure to be the proxy's.
+    """
     if not proxies.trusts(getattr(request.getClientAddress(), "host", None)):
         return {}
-    forwarded = _joined(request, "forwarded")
-    if forwarded:
-        return _ofForwarded(forwarded, proxies)
-    return _ofXForwarded(request, proxies)
+    one, other = (
+        _ofForwarded(_joined(request, "forwarded"), proxies),
+        _ofXForwarded(request, proxies),
+    )
+    if not one or not other:
+        return one or other
+    return {name: value for name, value in one.items() if other.get(name) == value}
 
 
 def _joined(request: Any, name: str) -> str:
-    return ",".join(request.requestHeaders.getRawHeaders(name) or ())
+    """A header; what is longer than any proxy makes it counts as not there."""
+    header = b",".join(request.requestHeaders.getRawHeaders(name.encode(), ())).decode("latin-1")
+    return header if len(header) <= _LONGEST else ""
 
 
 def _ofForwarded(header: str, proxies: Proxies) -> dict[str, str]:
@@ -71,15 +104,20 @@ def _ofForwarded(header: str, proxies: Proxies) -> dict[str, str]:
         )
         told = {p[1].lower(): re.sub(r"\\(.)", r"\1", p[2] or p[3] or "") for p in pairs if p}
         found.update({name: told[name] for name in ("host", "proto") if told.get(name)})
-        if not proxies.trusts(_withoutPort(told.get("for", "unknown"))):
+        if not proxies.trusts(_addressOf(told.get("for", "unknown"))):
             break
     return found
 
 
-def _withoutPort(node: str) -> str:
+def _addressOf(node: str) -> str:
+    """The address of a node, which can have a port (RFC 7239, 6)."""
     if node.startswith("["):
         return node[1:].partition("]")[0]
     return node.partition(":")[0] if node.count(":") == 1 else node
+
+
+def _withoutPort(host: str) -> str:
+    return re.sub(r":\d+$", "", host)
 
 
 def _ofXForwarded(request: Any, proxies: Proxies) -> dict[str, str]:
@@ -89,7 +127,7 @@ def _ofXForwarded(request: Any, proxies: Proxies) -> dict[str, str]:
     """
     hops = 0
     for address in reversed(_values(request, "x-forwarded-for")):
-        if not proxies.trusts(_withoutPort(address)):
+        if not proxies.trusts(_addressOf(address)):
             break
         hops += 1
 
@@ -97,13 +135,12 @@ def _ofXForwarded(request: Any, proxies: Proxies) -> dict[str, str]:
         values = _values(request, f"x-forwarded-{name}")
         return values[max(len(values) - 1 - hops, 0)] if values else ""
 
-    found = {"host": told("host"), "proto": told("proto").lower()}
-    port, prefix = told("port"), told("prefix").rstrip("/")
-    isNamed = re.search(r":\d+$", found["host"])
-    if found["host"] and port.isdecimal() and not isNamed and port != _PORTS.get(found["proto"]):
-        found["host"] += f":{port}"
-    if _PREFIX.fullmatch(prefix):
+    found = {"host": told("host"), "proto": told("proto").lower(), "port": told("port")}
+    prefix = told("prefix").rstrip("/")
+    if _PREFIX.fullmatch(prefix) and not {".", ".."} & set(prefix.split("/")):
         found["prefix"] = prefix
+    if re.search(r":\d+$", found["host"]):
+        del found["port"]  # it is there already
     return {name: value for name, value in found.items() if value}
 
 

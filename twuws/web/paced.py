@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from twuws.web.accept import takesGzip
-from twuws.web.headers import vary
+from twuws.web.headers import textOf, vary
 
 #: Of zlib's levels: most of what is to be had, for little time.
 _LEVEL = 3
@@ -33,7 +33,7 @@ class Paced:
         self._gzip: Any = None
         if mayCompress:
             vary(request, "Accept-Encoding")
-            if takesGzip(request.getHeader("accept-encoding")):
+            if takesGzip(textOf(request, "accept-encoding")):
                 request.setHeader("content-encoding", "gzip")
                 self._gzip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         request.registerProducer(self, True)

@@ -92,7 +92,7 @@ async def readArguments(
     size = _size(request.content)
     if maximumBody is not None and size > maximumBody:
         raise tooLarge(size, maximumBody)
-    if request.method == b"POST" and size:
+    if request.method == b"POST" and (size or _mustHaveContent(request, documents)):
         if request.args != parse_qs(rawQuery, 1):
             _warnOfParsedForms()
         body = await _read(request, size, uploads, query, fileNames, documents)
@@ -146,6 +146,12 @@ def _warnOfParsedForms() -> None:
         "Twisted has parsed a form before twuws could: large uploads take much memory, and"
         " those of TOPCAT are refused.  Use Site(…, parsePOSTFormSubmission=False)."
     )
+
+
+def _mustHaveContent(request: Any, documents: Collection[str]) -> bool:
+    """Whether a body is of a kind that is taken here, and cannot be empty."""
+    kind = _text(request.getHeader(b"content-type")).partition(";")[0].strip().lower()
+    return isJSON(kind) or (isXML(kind) and len(documents) == 1)
 
 
 def _text(header: bytes | None) -> str:

@@ -32,7 +32,7 @@ from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
 from twuws.web.controls import Controls, readListFilters, readWait, takeControls
-from twuws.web.origin import resourceURL
+from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
@@ -63,6 +63,7 @@ class UWSResource(Resource):
 
     def render(self, request: Any) -> Any:
         headers.begin(request, self._settings)
+        ensureHost(request)
         request.mountPath = tuple(request.prepath)  # Klein moves on in it
         try:
             b"/".join(request.postpath).decode("utf-8")

@@ -1,0 +1,88 @@
+"""
+The conformance kit against the service that the first line of README.rst starts: all three
+examples, at every level, without a failure.
+
+    python3 checkexamples.py DIRECTORY TWUWS [UWS.xsd]
+
+The directory has a copy of the sources; TWUWS is the command that has the kit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from firststart import LINE, Service, check, copiedPrograms, processesIn, say
+
+#: By example: what the kit is told.
+EXAMPLES = {
+    "sleep": "--veryshort seconds=0 --short seconds=2 --long seconds=600 --error",
+    "messier": "--veryshort ra=83.8 dec=-5.4 --error --file table",
+    "digest": "--veryshort file=@setup.cfg --error --file file --limit 4294967296",
+}
+#: What loads or attacks a service is done to one of them, when the others are through.
+HARD = "--veryshort seconds=0 --load --attack --only 11 44 45 53 99 100 101 102 --limit 4294967296"
+#: What is checked with none of them, and where it is.
+ELSEWHERE = {
+    *("70", "72"),  # no example takes XML, or has a limit that is worth sending
+    *("80", "81"),  # nor knows users
+    "98",  # which needs to be told that it may load from URLs
+    *("55", "84", "L18", "L20", "L21", *(str(number) for number in range(86, 95))),
+}
+
+
+def conforms(url, twuws, arguments, directory, xsd):
+    """Run the kit; the checks that passed."""
+    report = directory / f"report-{time.monotonic_ns()}.json"
+    command = [twuws, "check", url, "--json", str(report), *arguments.split(), *xsd]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=900)
+    outcomes = json.loads(report.read_text())["checks"] if report.exists() else []
+    failed = [one["id"] for one in outcomes if one["status"] not in ("passed", "skipped")]
+    if done.returncode or failed or not outcomes:
+        raise SystemExit(f"{' '.join(command)}: {failed}\n{done.stdout}{done.stderr}")
+    passed = {one["id"] for one in outcomes if one["status"] == "passed"}
+    made = done.stdout.strip().splitlines()[-1]
+    say(f"{url}: {len(passed)} passed after {time.monotonic() - began:.0f} s. {made}")
+    return passed, {one["id"] for one in outcomes}
+
+
+def main(directory, twuws, xsd):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    service = Service(LINE, directory, port, patience=300)
+    database = os.path.realpath(directory / "uws-data/postgres")
+    copied = copiedPrograms(database)
+    try:
+
+        def run(one):
+            name, arguments = one
+            return conforms(f"{service.url}/{name}/async", twuws, arguments, directory, xsd)
+
+        with ThreadPoolExecutor() as pool:  # they wait most of the time
+            reports = list(pool.map(run, EXAMPLES.items()))
+        reports.append(run(("sleep", HARD)))
+        seen = set().union(*(passed for passed, _ in reports))
+        known = set().union(*(all for _, all in reports))
+        check("checks that no example passed", sorted(known - seen - ELSEWHERE), [])
+        service.interrupt()
+        check("processes left", processesIn(directory, database), {})
+    finally:
+        for number in processesIn(directory, database):
+            os.kill(number, signal.SIGKILL)
+        if not Path(database).is_relative_to(os.path.realpath(directory)):
+            shutil.rmtree(database, ignore_errors=True)
+        if copied:
+            shutil.rmtree(copied, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute(), sys.argv[2], ["--xsd", sys.argv[3]] if sys.argv[3:] else [])
