@@ -31,6 +31,8 @@ from twuws.schema import VERSION
 from twuws.testing import running
 from twuws.values import FileValue
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 _numbers = count(1)
 
@@ -143,7 +145,6 @@ def linesOf(table):
     return [line.split() for line in table.splitlines()]
 
 
-@pytest.mark.slow
 def test_list(place):
     a = place.job("sleep", owner="ann")
     b = place.job("gone", "COMPLETED", run_id="evil\x1b[31m")
@@ -283,7 +284,6 @@ def test_directoryThatStays(place, monkeypatch):
     assert errors.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_cleanup(place):
     expired = place.job("gone", destruction=NOW - timedelta(days=1))
     failed, aborted = place.job(phase="ERROR"), place.job(phase="ABORTED")
@@ -309,7 +309,6 @@ def test_cleanup(place):
     assert place.phases(*everything) == [None] * 6
 
 
-@pytest.mark.slow
 def test_upgrade(empty):
     assert "twuws upgrade" in empty.refuses("list")
     assert empty.query("SELECT 1 FROM pg_namespace WHERE nspname = 'uws'") == []
@@ -426,7 +425,6 @@ def test_workOfRunningService(place):
         waitUntil(lambda: not place.query("SELECT * FROM stops"), 20)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "stop"])
 def test_workOfServiceThatIsGone(place, end):
     with running(database=place.url, dataDir=place.dataDir, slots=3) as service:
@@ -453,7 +451,6 @@ def reachable():
     shutil.rmtree(path)
 
 
-@pytest.mark.slow
 def test_embeddedDatabase(reachable):
     """It uses the server that runs, or starts one for as long as it takes."""
     with running(dataDir=reachable / "data") as service:
@@ -471,7 +468,6 @@ def test_embeddedDatabase(reachable):
         assert runningDSN(service.dataDir / "postgres") is not None
 
 
-@pytest.mark.slow
 def test_interrupt(reachable):
     """Ctrl-C leaves no PostgreSQL behind."""
     with running(dataDir=reachable / "data") as service:

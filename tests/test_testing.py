@@ -26,6 +26,8 @@ from twuws.embedded import runningDSN
 from twuws.postgresdirectory import postmaster
 from twuws.testing import NotStarted, running, uwsConfig, uwsService
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["uwsConfig", "uwsService"]  # fixtures
 
 UWS = "{http://www.ivoa.net/xml/UWS/v1.0}"
@@ -88,7 +90,6 @@ def test_itsOwn(uwsService):
     assert uwsService.dataDir.is_dir()
 
 
-@pytest.mark.slow
 def test_restart(shared):
     """A service that comes again has its jobs, and the work that went on without it."""
     with running(dataDir=shared / "restart", slots=3) as service:
@@ -120,7 +121,6 @@ def processesOf(directory):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stop", "kill", "interrupt"])
 def test_nothingIsLeft(end):
     """Neither service nor PostgreSQL nor work, however it ends."""
@@ -230,7 +230,6 @@ def test_otherVersion(shared):
 # With pytest
 
 
-@pytest.mark.slow
 def test_fixtureAlone(tmp_path):
     """C{uwsService} may be imported alone, and then C{uwsConfig} defined."""
     (tmp_path / "test_one.py").write_text(

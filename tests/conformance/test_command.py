@@ -23,6 +23,8 @@ from twuws.conformance.runner import hidden
 from twuws.conformance.session import Session
 from twuws.conformance.settings import Credentials, Settings
 
+pytestmark = pytest.mark.slow
+
 SOON = ["--veryshort", "seconds=0.02", "--delay", "0.3", "--poll", "0.02", "--patience", "2"]
 TESTS = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs", "twuws.conformance"]
 
@@ -208,7 +210,6 @@ def test_hidden():
         Settings(url="http://a/async?LAST=1")
 
 
-@pytest.mark.slow
 def test_as_tests(tmp_path):
     words = ["--uws-veryshort", "seconds=0.02", "--uws-delay", "0.3", "--uws-poll", "0.02"]
     program = [*TESTS, "-q", "-rs", *words]
@@ -223,7 +224,6 @@ def test_as_tests(tmp_path):
         assert "test_uws[8-M-abortPending]" in out
 
 
-@pytest.mark.slow
 def test_as_tests_without_a_service():
     assert "give the job list of a service with --uws-url" in run(program=TESTS, status=2)
     assert "begins with http" in run("--uws-url", "nonsense", program=TESTS, status=4)
