@@ -33,6 +33,8 @@ from twuws.phases import COMPLETED, FINAL
 from twuws.reporter import Reporter
 from twuws.uws import UWS
 
+pytestmark = pytest.mark.slow
+
 
 class Again(Shell):
     """A program that may be started again."""

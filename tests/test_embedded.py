@@ -28,6 +28,8 @@ from twuws.embedded import EmbeddedPostgres, findBinaries, runningDSN
 from twuws.errors import EmbeddedPostgresError
 from twuws.postgresdirectory import Account, pidFile
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.geteuid() == 0
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
 asRoot = pytest.mark.skipif(not ROOT, reason="only root runs PostgreSQL as somebody else")

@@ -13,6 +13,8 @@ from twisted.internet.threads import deferToThread
 
 from tests.validation import validate
 
+pytestmark = pytest.mark.slow
+
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 MULTIPART = b"Content-Type: multipart/form-data; boundary=b\r\n"
 PART = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'

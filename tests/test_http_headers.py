@@ -296,7 +296,7 @@ async def test_forwardedTakesNoTime(special, header):
     serving = await special(proxies=Proxies(["127.0.0.1"]))
     began = time.monotonic()
     assert (await serving.get(headers={"Forwarded": header})).status == 200
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("host", ["a..b", ".", "x" * 64, "a:99999", "a b", "\xff", ""])

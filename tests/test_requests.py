@@ -519,4 +519,4 @@ def test_too_large_is_a_request_error():
 def test_uploadPairsTakeNoTime(value):
     began = perf_counter()
     list(uploadPairs(value))
-    assert perf_counter() - began < 0.5
+    assert perf_counter() - began < 5  # squared, it would be hours

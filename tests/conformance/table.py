@@ -22,7 +22,7 @@ WIDTH = 78
 
 #: The behaviours that the kit cannot see, and the tests that show them of twuws.
 EVIDENCE = {
-    "55": ["test_phasewatcher.py::test_waiters"],
+    "55": ["test_nodes.py::test_twoProcesses"],
     "84": [],
     "86": [
         "test_chores.py::test_process_work_goes_on",
@@ -36,10 +36,14 @@ EVIDENCE = {
         "test_chores.py::test_gone_nodes",
         "test_testing.py::test_restart",
     ],
-    "88": ["test_races.py::test_claims"],
-    "89": ["test_jobstable.py::test_round_trip"],
-    "90": ["test_chores.py::test_stopped_by_the_next_one"],
-    "91": ["test_races.py::test_claims", "test_chores.py::test_lost_elsewhere"],
+    "88": ["test_nodes.py::test_restartWithAQueue"],
+    "89": ["test_nodes.py::test_restartWithAQueue", "test_jobstable.py::test_round_trip"],
+    "90": ["test_nodes.py::test_abortedJustBeforeTheEnd"],
+    "91": [
+        "test_nodes.py::test_twoProcesses",
+        "test_races.py::test_claims",
+        "test_chores.py::test_lost_elsewhere",
+    ],
     "92": [
         "test_chores.py::test_claimed_work_is_not_lost",
         "test_chores.py::test_lost_elsewhere",
@@ -56,11 +60,7 @@ EVIDENCE = {
 }
 #: What these tests do not show.
 NOT_YET = {
-    "55": "a WAIT that another process of the service ends",
-    "88": "a restart with jobs in the queue",
-    "89": "a restart of the service",
-    "90": "the same with an ABORT instead of a DELETE",
-    "91": "an ABORT at another process than that which works, and one limit for all processes",
+    "91": "one limit for all processes",
     "92": "that the work has ended before it is begun elsewhere",
     "93": "503 for whoever reads a job",
 }
