@@ -25,6 +25,7 @@ import urllib.request
 from pathlib import Path
 
 LINE = "python3 -m venv .venv && .venv/bin/pip install '.[embedded]' && .venv/bin/twistd -n uws"
+SCRIPTS = ("firststart.py", "checkexamples.py")
 STARS = b"name,ra,dec\nnear M42,83.82,-5.39\nnear nothing,10,-60\nnear M31,10.7,41.3\n"
 MATCHES = {
     *(("near M42", name) for name in ("M42", "M43")),
@@ -121,7 +122,7 @@ def processesIn(*directories):
             places = [command, *(os.readlink(process / link) for link in ("cwd", "exe"))]
         except OSError:  # it has gone, or is somebody else's
             continue
-        ours = "firststart.py" in command  # this, and what it was started with
+        ours = any(n in command for n in SCRIPTS)  # this, and what it was started with
         if not ours and any(n in p for n in names for p in places):
             found[int(process.name)] = command
     return found
