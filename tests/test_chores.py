@@ -33,7 +33,7 @@ from twuws.phases import COMPLETED, FINAL
 from twuws.reporter import Reporter
 from twuws.uws import UWS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
 
 class Again(Shell):

@@ -28,7 +28,7 @@ from twuws.embedded import EmbeddedPostgres, findBinaries, runningDSN
 from twuws.errors import EmbeddedPostgresError
 from twuws.postgresdirectory import Account, pidFile
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
 ROOT = os.geteuid() == 0
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"

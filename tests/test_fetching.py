@@ -33,6 +33,8 @@ from twuws.statements import STATEMENTS
 from twuws.submission import MOST_SOURCES
 from twuws.uws import UWS
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 ANYWHERE = FetchPolicy(privateAddresses=True, maximumSize=4 << 20, timeout=20)
 
 

@@ -19,6 +19,8 @@ from tests.serving import HREF, serve
 from tests.validation import validate
 from twuws.web.settings import Proxies, WebSettings
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"

@@ -28,6 +28,8 @@ from twuws.web.jsonbodies import pairsOfJSON
 from twuws.web.multipart import MAXIMUM_ALL_TEXT, MAXIMUM_TEXT
 from twuws.wellformed import checkDocument
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 JSON = {"Content-Type": "application/json"}
 XML = {"Content-Type": "text/xml; charset=utf-8"}
 GOOD = '<?xml version="1.0"?>\n<Job xmlns="urn:x"><Target ra="1.5">é</Target></Job>\n'.encode()

@@ -22,6 +22,8 @@ from twuws import parameters as p
 from twuws.jobs import Result, UWSJob
 from twuws.web.settings import Proxies, WebSettings
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 RESULT = b"a,b\n1,2\n" * 1000
 VOTABLE = "{http://www.ivoa.net/xml/VOTable/v1.3}"
 

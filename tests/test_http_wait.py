@@ -7,6 +7,8 @@ from twisted.internet.defer import Deferred
 
 from tests.serving import text, within
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 
 def start(coroutine):
     return Deferred.fromCoroutine(coroutine)

@@ -184,6 +184,7 @@ def listing(**more):
     return {
         "service": "many",
         "anyOwner": True,
+        "listedOnly": True,
         "owner": None,
         "phases": ListFilters().wanted,
         "after": "-infinity",

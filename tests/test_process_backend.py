@@ -28,6 +28,8 @@ from twuws.interfaces import IBackend
 from twuws.phases import COMPLETED, ERROR
 from twuws.values import FileValue
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 #: A child; one that forked twice; and one without our marks that cannot be asked to end.
 ORPHANS = (
     "sleep 62.1 & echo $! >pid1;"

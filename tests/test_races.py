@@ -21,6 +21,8 @@ from twuws.node import Node
 from twuws.phases import FINAL
 from twuws.uws import UWS
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 
 class Counting(UWSJob):
     """Ends at once."""

@@ -20,6 +20,8 @@ from tests.working import isAlive, makeRecord, readable, waitUntil
 from twuws.phases import COMPLETED, ERROR
 from twuws.workdir import WorkDir
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 ROOT = str(Path(twuws.__file__).parent.parent)
 STDOUT = {"id": "out", "file": "out.txt", "mediaType": "text/plain", "stream": "stdout"}
 

@@ -18,6 +18,8 @@ from twuws.interfaces import WorkLimits
 from twuws.programs import programClass
 
 # A child, one that ignores TERM, and one that forks twice into a session of its own.
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 SCRIPT = """
 export TAG="$0"
 sleep $TAG.1 &
