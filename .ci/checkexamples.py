@@ -28,13 +28,12 @@ EXAMPLES = {
     "messier": "--veryshort ra=83.8 dec=-5.4 --error --file table",
     "digest": "--veryshort file=@setup.cfg --error --file file --limit 4294967296",
 }
-#: What loads a service is done to one of them, when the others are through.
-HARD = "--veryshort seconds=0 --load --only 11 20 44 45 53 102"
+#: What loads or attacks a service is done to one of them, when the others are through.
+HARD = "--veryshort seconds=0 --load --attack --only 11 20 44 45 53 99 100 101 102"
 #: What is checked with none of them, and where it is.
 ELSEWHERE = {
     *("70", "72"),  # no example takes XML, or has a limit that is worth sending
     *("80", "81"),  # nor knows users
-    *("99", "100", "101"),  # which take minutes, and are for those who name them
     *("55", "84", "L18", "L20", "L21", *(str(number) for number in range(86, 95))),
 }
 
