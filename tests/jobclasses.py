@@ -19,7 +19,7 @@ class Sum(UWSJob):
 
     def run(self):
         self.reportProgress(0.5, "half of it")
-        print("adding", self.numbers)  # noqa: T201
+        print("adding", self.numbers)  # noqa: T201, what it prints is looked at
         with self.openResult("sum", "text/plain", "sum.txt") as out:
             out.write(str(sum(self.numbers)).encode())
 

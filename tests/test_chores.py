@@ -313,6 +313,29 @@ async def test_stop_at_any_time(services):
             assert (await ended(uws, jobId)).phase == "COMPLETED"
 
 
+async def test_stop_while_work_is_started(services):
+    """What begins when the stop is under way is left to the next one, too."""
+    uws = services["shell"]
+    async with running(services) as jobServices:
+        remembering, goOn = Deferred(), Deferred()
+        remember = jobServices.node.remember
+
+        async def held(record, ref):
+            remembering.callback(None)
+            await goOn
+            await remember(record, ref)
+
+        jobServices.node.remember = held
+        jobId = await started(uws, "sleep 4")
+        await remembering
+        stopping = Deferred.fromCoroutine(jobServices.dispatcher.stopService())
+        goOn.callback(None)
+        await stopping.addTimeout(3, uws.database.reactor)
+    assert (await uws.getJob(jobId)).phase == "EXECUTING"
+    async with running(services):
+        assert (await ended(uws, jobId)).phase == "COMPLETED"
+
+
 async def test_stubborn_work_does_not_keep_us(services):
     uws = services["stubborn"]
     async with running(services):
@@ -406,7 +429,7 @@ async def test_stopped_while_the_database_is_away(services, monkeypatch, name):
 
 
 @pytest.mark.slow
-async def test_server_restarts_while_work_ends(ownServer, tmp_path):  # noqa: F811
+async def test_server_restarts_while_work_ends(ownServer, tmp_path):  # noqa: F811, the fixture
     async with databaseOf(ownServer.dsn + " options='-c synchronous_commit=on'") as database:
         await schema.prepare(database)
         services = servicesOf(database, tmp_path / "jobs")

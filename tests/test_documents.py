@@ -185,7 +185,7 @@ def test_aFullJob() -> None:
     <info:when>2026-03-01T12:00:00.123Z</info:when>
   </uws:jobInfo>
 </uws:job>
-"""  # noqa: E501
+"""  # noqa: E501, as it goes out
     assert document.decode() == expected
 
 
@@ -205,7 +205,7 @@ def test_theListOfJobs() -> None:
 <uws:phase>ARCHIVED</uws:phase><uws:runId>a"&lt;&amp;&gt;</uws:runId><uws:ownerId>vera</uws:ownerId>\
 <uws:creationTime>2026-03-01T12:00:00.123Z</uws:creationTime></uws:jobref>
 </uws:jobs>
-"""  # noqa: E501
+"""  # noqa: E501, as it goes out
     assert document.decode() == expected
 
 

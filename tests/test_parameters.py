@@ -283,7 +283,7 @@ def test_defaultsHaveTheRightType(declared: Parameter[Any], value: Any) -> None:
         lambda: Integer(default=0, minimum=1),
         lambda: Integer(default=1.5),
         lambda: Integer(default="x"),
-        lambda: Integer(minimum="x"),  # type: ignore[arg-type]
+        lambda: Integer(minimum="x"),  # type: ignore[arg-type]  # which is the point
         lambda: Integer(minimum=2, maximum=1),
         lambda: Real(default=math.nan),
         lambda: Real(maximum=math.inf),

@@ -136,7 +136,7 @@ async def serving(directory: Path, parsing=False, uploads=None, **options):
 
     echo = Echo(uploads or WorkDirs(directory), **options)
     site = Site(echo, timeout=None, parsePOSTFormSubmission=parsing)
-    port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]
+    port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]  # Site is a factory
     try:
         yield Server(echo, port.getHost().port)
     finally:
