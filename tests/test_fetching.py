@@ -318,8 +318,7 @@ async def test_ended(start, remotes, how):
     await settled(serving)
     assert time.monotonic() - began < 1
     if how == "DELETE":
-        await serving.uws.directoriesRemoved()
-        assert not directoryOf(serving, url).path.exists()
+        await until(lambda: not directoryOf(serving, url).path.exists())
     else:
         assert filesOf(serving, url) == []
         assert await serving.phase(url) == "ABORTED"
