@@ -9,6 +9,7 @@ import gc
 import inspect
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
 TIMEOUT = float(os.environ.get("TEST_TIMEOUT", "30"))
+
+# Tests interrupt what they start; where a shell has put all of this into the background, it
+# would ignore that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "twuws",

@@ -185,6 +185,26 @@ async def test_found_again(services):
         assert result.read_text() == "before\nafter\n"
 
 
+async def test_found_before_anything_new(services, monkeypatch):
+    """The work that a node finds fills its slots, however long it looks for it."""
+    uws = services["shell"]
+    (row,) = await killedWith(uws, "sleep 600")
+    waiting = await started(uws, "true")
+    look = Node.lookForGoneNodes
+
+    async def lookSlowly(node):
+        await deferLater(uws.database.reactor, 0.3)
+        await look(node)
+
+    monkeypatch.setattr(Node, "lookForGoneNodes", lookSlowly)
+    async with running(services, slots=1) as jobServices:
+        await until(lambda: jobServices.dispatcher.busy)
+        assert jobServices.dispatcher.knows(row["job_id"], row["attempt"])
+        assert (await uws.getJob(waiting)).phase == "QUEUED"
+        await uws.abort(row["job_id"])
+        assert (await ended(uws, waiting)).phase == "COMPLETED"
+
+
 async def test_ended_meanwhile(services):
     uws = services["shell"]
     wait = "while [ ! -e {} ]; do sleep 0.05; done; {}"

@@ -4,7 +4,7 @@ Small services that keep the jobs moving: each has an interval, and a C{runOnce}
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -167,6 +167,8 @@ class Rescuer(Chore):
     """
     Finds the work of nodes that are gone: watches on what still runs on this host, records
     what has ended, and settles what is lost.
+
+    Until it has done so once the dispatcher takes nothing: what is found fills its slots.
     """
 
     interval = 30
@@ -179,7 +181,37 @@ class Rescuer(Chore):
         # What was found, taken over where it is on this host, and not yet settled.
         self._lost: dict[tuple[str, int], Row] = {}
 
+    def startService(self) -> None:
+        self._dispatcher.holdsBack = True
+        super().startService()
+
     async def runOnce(self) -> None:
+        try:
+            await self._untilThere(self._rescueAll)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            self._letGo()
+            raise
+        self._letGo()
+
+    async def _untilThere(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Do it; as long as the dispatcher depends on it, until the database is there."""
+        while True:
+            try:
+                return await action()
+            except DatabaseUnavailable as e:
+                if not (self._dispatcher.holdsBack and self.running):
+                    raise
+                log.warn("no jobs are taken: {e}", e=e)
+                await deferLater(self._dispatcher.reactor, 1)
+
+    def _letGo(self) -> None:
+        if self._dispatcher.holdsBack:
+            self._dispatcher.holdsBack = False
+            self._dispatcher.look()
+
+    async def _rescueAll(self) -> None:
         await self._node.lookForGoneNodes()
         for row in await self._node.lostWork():
             if self._dispatcher.knows(row["job_id"], row["attempt"]):

@@ -62,6 +62,7 @@ class Dispatcher(Service):
     @param services: whose jobs to run.
     @param node: this process.
     @param backends: by name; C{process} and C{reactor} if not given.
+    @ivar holdsBack: take nothing, for there may be work here that is not known yet.
     """
 
     interval = 30.0
@@ -80,6 +81,7 @@ class Dispatcher(Service):
             "process": ProcessBackend(reactor=self.reactor),
             "reactor": ReactorBackend(reactor=self.reactor),
         }
+        self.holdsBack = False
         self._runs: dict[tuple[str, int], _Run] = {}
         self._ending: dict[tuple[str, int], Deferred[None]] = {}
         self._looking: Deferred[None] | None = None
@@ -179,7 +181,7 @@ class Dispatcher(Service):
         """End what is to be ended, and start what there is room for."""
         for row in await self.node.stops():
             self._end(row)
-        while self.running and self.busy < self.node.slots:
+        while self.running and not self.holdsBack and self.busy < self.node.slots:
             record = await self.node.claim()
             if record is None:
                 if await self.node.anyWaiting():  # nobody will tell when it is let go

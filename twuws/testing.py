@@ -247,6 +247,8 @@ def running(
 
 def _launch() -> None:
     """In the service's process: C{twistd}, with a PostgreSQL that need not be durable."""
+    # What a shell has put into the background ignores it, and so does all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from twisted.scripts import twistd
 
     from twuws import composition
