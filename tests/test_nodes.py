@@ -84,6 +84,7 @@ def test_restartWithAQueue():
         running_ = create(service, seconds="600", PHASE="RUN")
         queued = [create(service, seconds="0", PHASE="RUN") for _ in range(3)]
         ask(aborted + "/phase", "POST", PHASE="ABORT")
+        waitUntil(lambda: phase(running_) == "EXECUTING")
         before = {url: ask(url)[0] for url in (ended, aborted)}
         assert {phase(url) for url in queued} == {"QUEUED"}
         service.restart()
