@@ -16,8 +16,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.server import Site
 
 from twuws import parameters as p
-from twuws.chores import JobServices
 from twuws.jobs import UWSJob
+from twuws.jobservices import JobServices
 from twuws.phasewatcher import PhaseWatcher
 from twuws.uws import UWS
 

@@ -21,16 +21,18 @@ from tests.jobclasses import Shell
 from tests.test_database import databaseOf, ownServer  # noqa: F401, a fixture
 from tests.working import isAlive, until
 from twuws import schema
-from twuws.chores import Deadlines, JobServices, Reaper, Rescuer, Sweeper
+from twuws.chores import Deadlines, Reaper, Sweeper
 from twuws.database import Database
 from twuws.dispatcher import Dispatcher
 from twuws.errors import DatabaseUnavailable, StaleAttempt
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, Outcome, Result, UWSJob
+from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
-from twuws.node import Node, _hostName
+from twuws.node import Node, _uniqueHostName
 from twuws.phases import COMPLETED, FINAL
 from twuws.reporter import Reporter
+from twuws.rescuer import Rescuer
 from twuws.uws import UWS
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
@@ -625,15 +627,15 @@ def test_host_name():
     inside = subprocess.run(
         [
             *("unshare", "--pid", "--fork", sys.executable, "-c"),
-            "from twuws.node import _hostName; print(_hostName())",
+            "from twuws.node import _uniqueHostName; print(_uniqueHostName())",
         ],
         capture_output=True,
         text=True,
     )
     if inside.returncode:
         pytest.skip(f"no namespaces here: {inside.stderr}")
-    assert inside.stdout.strip() != _hostName()
-    assert inside.stdout.partition("/")[0] == _hostName().partition("/")[0]
+    assert inside.stdout.strip() != _uniqueHostName()
+    assert inside.stdout.partition("/")[0] == _uniqueHostName().partition("/")[0]
 
 
 @pytest.fixture

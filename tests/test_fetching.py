@@ -21,12 +21,12 @@ from tests.validation import validate
 from tests.working import until
 from twuws import config
 from twuws import parameters as p
-from twuws.chores import JobServices, Rescuer
 from twuws.composition import makeServices
 from twuws.database import Database
 from twuws.errors import JobFailure, StaleAttempt
 from twuws.fetching import Fetcher
 from twuws.jobs import UWSJob
+from twuws.jobservices import JobServices, Rescuer
 from twuws.policy import FetchPolicy
 from twuws.programs import programClass
 from twuws.statements import STATEMENTS

@@ -19,7 +19,7 @@ from twisted.web.server import Site
 
 from tests.serving import Noted, Serving, serve, within
 from twuws import parameters as p
-from twuws.chores import Chore
+from twuws.chore import Chore
 from twuws.database import Database
 from twuws.dispatcher import Dispatcher
 from twuws.jobs import UWSJob

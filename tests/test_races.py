@@ -12,10 +12,10 @@ from twisted.internet.task import deferLater
 
 from tests.test_database import allOf
 from tests.working import until
-from twuws.chores import JobServices
 from twuws.database import Database
 from twuws.errors import IllegalMove, Unavailable
 from twuws.jobs import UWSJob
+from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
 from twuws.node import Node
 from twuws.phases import FINAL

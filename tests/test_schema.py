@@ -37,14 +37,14 @@ async def tables(database):
     return {row["relname"] for row in rows}
 
 
-ALL_TABLES = {"version", "jobs", "queue", "stops", "nodes"}
+ALL_TABLES = {"version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations"}
 
 
 async def test_first_start_makes_it(empty):
     await schema.prepare(empty)
     assert await tables(empty) == ALL_TABLES
     await schema.prepare(empty)
-    assert await empty.query("SELECT * FROM version") == [{"version": schema.VERSION}]
+    assert await empty.query("SELECT version FROM version") == [{"version": schema.VERSION}]
 
 
 async def test_schema_that_is_there_but_empty(empty):
@@ -57,7 +57,7 @@ async def test_many_start_at_once(empty):
     others = [Database(empty.dsn, schema=empty.schema, size=1) for _ in range(4)]
     results = await DeferredList([run(schema.prepare(one)) for one in [empty, *others]])
     assert results == [(True, None)] * 5
-    assert await empty.query("SELECT * FROM version") == [{"version": schema.VERSION}]
+    assert await empty.query("SELECT version FROM version") == [{"version": schema.VERSION}]
     for other in others:
         await other.stopService()
 
@@ -70,17 +70,44 @@ async def test_older(database, monkeypatch):
 
 
 async def test_newer(database):
-    await database.query("UPDATE version SET version = version + 1")
+    await database.query("UPDATE version SET version = version + 1, works_with = version + 1")
     for attempt in (schema.prepare, schema.upgrade):
         with pytest.raises(SchemaMismatch, match="install a newer twuws"):
             await attempt(database)
-    assert await database.query("SELECT * FROM version") == [{"version": schema.VERSION + 1}]
+    assert await database.query("SELECT version FROM version") == [{"version": schema.VERSION + 1}]
+
+
+async def test_newer_but_alike(database):
+    """A schema that is upgraded while this goes on, for those who come next."""
+    await database.query("UPDATE version SET version = version + 1")
+    await schema.prepare(database)
 
 
 async def test_upgrade(empty):
     assert await schema.upgrade(empty) == (0, schema.VERSION)
     assert await tables(empty) == ALL_TABLES
     assert await schema.upgrade(empty) == (schema.VERSION, schema.VERSION)
+
+
+async def test_upgrade_of_what_is_there(empty):
+    """Jobs, the queue and stops of the first version are as they were."""
+    from importlib import resources
+
+    first = resources.files("twuws.sql").joinpath("0001.sql").read_text("utf-8")
+    async with empty.transaction() as t:
+        await t.execute(f"CREATE SCHEMA {empty.schema}")
+        await t.execute(first)
+        await t.execute(
+            "INSERT INTO jobs (job_id, service, execution_duration, phase)"
+            " VALUES ('a', 's', 60, 'QUEUED')"
+        )
+        await t.execute("INSERT INTO queue (job_id, service) VALUES ('a', 's')")
+    with pytest.raises(SchemaMismatch, match="twuws upgrade"):
+        await schema.prepare(empty)
+    assert await schema.upgrade(empty) == (1, schema.VERSION)
+    await schema.prepare(empty)
+    assert await empty.query("SELECT owner FROM queue") == [{"owner": ""}]
+    assert (await empty.query("SELECT phase FROM jobs"))[0]["phase"] == "QUEUED"
 
 
 async def test_failed_upgrade_changes_nothing(empty, monkeypatch):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twuws import parameters
-    from twuws.chores import JobServices
     from twuws.database import Database
     from twuws.jobs import UWSJob
+    from twuws.jobservices import JobServices
     from twuws.policy import Policy
     from twuws.uws import UWS
     from twuws.web.resource import UWSResource
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Database": "twuws.database",
-    "JobServices": "twuws.chores",
+    "JobServices": "twuws.jobservices",
     "UWS": "twuws.uws",
     "UWSJob": "twuws.jobs",
     "Policy": "twuws.policy",

@@ -47,6 +47,7 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             limits=one.limits,
             environment=one.environment,
             fetchPolicy=config.fetch,
+            priority=one.priority,
         )
         for one in config.services
     ]

@@ -21,6 +21,7 @@ from twuws.declarations import program
 from twuws.errors import ConfigError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
+from twuws.node import ON_STOP, NodeSettings, RunLimits
 from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
 from twuws.tables import Kind, Table
@@ -45,12 +46,16 @@ class ServiceConfig:
     One UWS.
 
     @ivar name: its name, in URLs and in the database.
+    @ivar running: how many of its jobs run at a time, on all nodes; C{None} for any number.
+    @ivar priority: of its jobs; C{None} for the job class's.
     """
 
     name: str
     jobClass: type[UWSJob]
     limits: WorkLimits
     environment: Mapping[str, str]
+    running: int | None
+    priority: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +66,7 @@ class Config:
     @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
     @ivar longestWait: the longest WAIT, s.
     @ivar cleanupInterval: how often expired jobs are removed, s.
+    @ivar node: how this process behaves as one of several.
     @ivar web: how the services behave over HTTP.
     @ivar fetch: what is loaded from the URIs that clients give.
     """
@@ -69,6 +75,7 @@ class Config:
     database: str | None
     dataDir: Path
     slots: int
+    node: NodeSettings
     policy: Policy
     longestWait: float
     cleanupInterval: float
@@ -93,6 +100,7 @@ def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
     values = {}
     for key, (kind, default, _) in OPTIONS.items():
         values[key] = fromLine.take(key, kind, table.take(key, kind, default))
+    values["web"] = fromLine.take("web", Kind.TRUTH, table.take("web", Kind.TRUTH, True))
     config = _checked(values, table, lambda key: fromLine if key in line else table)
     if mistakes:
         raise ConfigError(mistakes)
@@ -140,20 +148,54 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         longestLifetime=values["longest-lifetime"],
         archive=values["archive"],
     )
+    services = _services(table)
     config = Config(
         listen=listen,
         database=database,
         dataDir=Path(values["data-dir"]),
         slots=values["slots"],
+        node=_node(values, table, source, services),
         policy=policy,
         longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
         web=_web(values["public-url"], table, source("public-url")),
         fetch=_fetch(table.table("fetch")),
-        services=_services(table),
+        services=services,
     )
     table.refuseRest()
     return config
+
+
+def _node(
+    values: dict[str, Any],
+    table: Table,
+    source: Callable[[str], Table],
+    services: tuple[ServiceConfig, ...],
+) -> NodeSettings:
+    usual = NodeSettings()
+    if values["on-stop"] not in ON_STOP:
+        found = values["on-stop"]
+        source("on-stop").wrong("on-stop", f"expected {', '.join(ON_STOP)}, found {found!r}")
+    if not values["web"] and not values["slots"]:
+        source("slots").wrong("slots", "expected 1 or more where no HTTP is answered, found 0")
+    settings = NodeSettings(
+        lease=table.take("lease", Kind.POSITIVE_NUMBER, usual.lease),
+        workMayGoOn=table.take("work-may-go-on", Kind.COUNT, usual.workMayGoOn),
+        onStop=values["on-stop"],
+        stopTimeout=table.take("stop-timeout", Kind.COUNT, usual.stopTimeout),
+        host=table.take("host", Kind.TEXT, None),
+        servesWeb=values["web"],
+        limits=RunLimits(
+            inAll=table.take("running", Kind.POSITIVE, None),
+            perOwner=table.take("running-per-owner", Kind.POSITIVE, None),
+            perService={one.name: one.running for one in services},
+        ),
+    )
+    longest = max((one.limits.grace for one in services), default=0)
+    if settings.lease < 2 * longest + 1:
+        table.wrong("lease", f"expected more than twice the longest grace ({longest:g} s),"
+                    f" found {settings.lease:g}")  # fmt: skip
+    return settings
 
 
 def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
@@ -219,6 +261,8 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
     environment = {
         key: value for key, value in table.table("environment").texts().items() if value is not None
     }
+    running = table.take("running", Kind.POSITIVE, None)
+    priority = table.take("priority", Kind.PRIORITY, None)
     classPath, command = table.take("class", Kind.TEXT, None), table.has("command")
     jobClass: type[UWSJob] | None = None
     if classPath is not None and command:
@@ -232,7 +276,14 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         table.wrong("class", 'expected class = "package.module.Class", or a command')
     if jobClass is None:
         return None
-    return ServiceConfig(name=name, jobClass=jobClass, limits=limits, environment=environment)
+    return ServiceConfig(
+        name=name,
+        jobClass=jobClass,
+        limits=limits,
+        environment=environment,
+        running=running,
+        priority=priority,
+    )
 
 
 def _limits(table: Table) -> WorkLimits:

@@ -51,6 +51,7 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     results = tuple(_result(id, one, formats) for id, one in table.tables("results").items())
     more: dict[str, Any] = {
         "restartable": table.take("restartable", Kind.TRUTH, False),
+        "maxAttempts": table.take("max-attempts", Kind.POSITIVE, UWSJob.maxAttempts),
         "valuesAreCheckedAtRun": table.take("check-at-run", Kind.TRUTH, False),
     }
     title = table.take("title", Kind.TEXT, None)

@@ -16,13 +16,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from twuws.errors import JobFailure, Unavailable, UWSError
-from twuws.jobs import Outcome
+from twuws.jobs import JobError, Outcome
+from twuws.phases import ERROR
 
 MESSAGE_LENGTH = 200
 DETAIL_LENGTH = 64 * 1024
 
 #: How GNU's programs end after they have said what is wrong.
 _USELESS = re.compile(r"Try '.*' for more information\.")
+
+#: Why work ends whose node has no lease any more.
+UNWATCHED = (
+    "The work was stopped, because the service that watched it was not heard of for too long."
+)
 
 #: No limits: those of L{twuws.interfaces.WorkLimits}, as a dictionary.
 NO_LIMITS: Mapping[str, Any] = {"memory": None, "cpu": None, "fileSize": None}
@@ -42,6 +48,17 @@ def sentence(text: str) -> str:
 def stopped() -> Outcome:
     """The work was stopped from outside; what was asked for by whom is in the job's row."""
     return Outcome.failed("The work was stopped before it had ended", type="transient")
+
+
+def unwatched() -> Outcome:
+    """The work was stopped, for nobody was there any more to record its end."""
+    return lost(UNWATCHED)
+
+
+def lost(message: str) -> Outcome:
+    """The work has not come to its end, for a reason that is not its own."""
+    error = JobError(message=message, type="transient")
+    return Outcome(phase=ERROR, error=error, isLost=True)
 
 
 def ofException(

@@ -5,22 +5,37 @@ What the runner has to know of processes, from the standard library alone.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def startTime() -> float:
-    """When this process started, s since 1970, as C{psutil} says it."""
+def startOf(pid: int) -> str | None:
+    """
+    When a process started: its host's boot, and the clock ticks since then.
+
+    That and its number are nobody else's, however the host's clock is set.  C{None} if there
+    is no such process, or no C{/proc} to say it.
+    """
     try:
-        with open("/proc/self/stat") as f:
-            ticks = int(f.read().rpartition(")")[2].split()[19])
-        with open("/proc/stat") as f:
-            boot = next(float(line.split()[1]) for line in f if line.startswith("btime"))
-    except OSError:
-        return time.time()
-    return ticks / os.sysconf("SC_CLK_TCK") + boot
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            state, *fields = f.read().rpartition(b")")[2].split()
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            boot = f.read().strip()
+    except (OSError, ValueError):
+        return None
+    return None if state == b"Z" else f"{boot}:{int(fields[18])}"
+
+
+def clock() -> float:
+    """
+    Seconds on a clock that all processes of a host share, that nobody sets, and that goes on
+    while the host sleeps.
+    """
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def descendants() -> list[int]:
@@ -41,8 +56,17 @@ def descendants() -> list[int]:
 
 def adoptOrphans() -> bool:
     """Have orphans of the work become our children, instead of init's."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def dieWithParent() -> bool:
+    """Have this process killed when its parent is: nobody would end it with its lease."""
+    return _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> bool:
     if sys.platform != "linux":
         return False
     import ctypes
 
-    return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)

@@ -151,6 +151,8 @@ class UWSJob:
 
     @cvar declarations: the declared parameters by name.
     @cvar restartable: whether the work may be started again if it was lost.
+    @cvar maxAttempts: how often the work of such a job is started at most.
+    @cvar priority: jobs of a higher priority are started first, whoever owns them.
     @cvar valuesAreCheckedAtRun: take any values, and see at RUN whether the declarations
         do; what is wrong ends the job in ERROR then (A-20).
     @cvar title: for people; the first line of the docstring if not given.
@@ -158,6 +160,8 @@ class UWSJob:
 
     declarations: ClassVar[Mapping[str, Parameter[Any]]] = MappingProxyType({})
     restartable: ClassVar[bool] = False
+    maxAttempts: ClassVar[int] = 3
+    priority: ClassVar[int] = 0
     valuesAreCheckedAtRun: ClassVar[bool] = False
     title: ClassVar[str] = ""
 
@@ -371,10 +375,13 @@ class Outcome:
 
     @ivar phase: COMPLETED or ERROR.
     @ivar error: why, in ERROR.
+    @ivar isLost: it was not the work's own end: a job whose class is restartable may be
+        started again.
     """
 
     phase: Phase
     error: JobError | None = None
+    isLost: bool = False
 
     @classmethod
     def failed(
@@ -390,10 +397,18 @@ class Outcome:
 
     def asJSON(self) -> dict[str, Any]:
         """The same as C{outcome.json} has it."""
-        return {"phase": str(self.phase), "error": self.error and vars(self.error)}
+        return {
+            "phase": str(self.phase),
+            "error": self.error and vars(self.error),
+            "isLost": self.isLost,
+        }
 
     @classmethod
     def fromJSON(cls, stored: Mapping[str, Any]) -> Outcome:
         """Read what L{asJSON} wrote."""
         error = stored.get("error")
-        return cls(phase=Phase(stored["phase"]), error=error and JobError(**error))
+        return cls(
+            phase=Phase(stored["phase"]),
+            error=error and JobError(**error),
+            isLost=bool(stored.get("isLost", False)),
+        )

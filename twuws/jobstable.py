@@ -54,6 +54,11 @@ def _protect(value: Any) -> Any:
     return _mapText(partial(_UNSTORABLE.sub, lambda m: f"\ue000{ord(m[0]):04x}"), value)
 
 
+def _storable(text: str | None) -> str | None:
+    """Text for people, without what PostgreSQL cannot hold."""
+    return text and _UNSTORABLE.sub("\ufffd", text)
+
+
 def _restore(value: Any) -> Any:
     """Undo L{_protect}."""
     return _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
@@ -94,6 +99,24 @@ def toColumn(name: str, value: Any) -> Any:
     if name == "error":
         return value and _protect(vars(value))
     return _protect(value) if name == "jobInfo" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """
+    What the record of a move says beside the phase.
+
+    @ivar who: asked for it; C{None} if nobody did.
+    @ivar why: in a sentence; what went wrong if this is C{None}.
+    @ivar node: on which node.
+    """
+
+    who: str | None = None
+    why: str | None = None
+    node: str | None = None
+
+
+NOTHING_TOLD = Told()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +195,17 @@ class JobsTable:
         lifetime: int,
         longestLifetime: int,
         conn: Transaction | None = None,
+        who: str | None = None,
     ) -> JobRecord | None:
         """
         Store a new job, or find it stored; C{None} if its destruction would be in the past.
 
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.
+        @param who: asked for it, for the record.
         """
         args = {
+            "who": _storable(who),
             "jobId": job.jobId,
             "service": job.service,
             "owner": job.owner,
@@ -196,13 +222,21 @@ class JobsTable:
         return await self.one("createJob", args, conn)
 
     async def move(
-        self, job: JobRecord, phase: Phase, error: JobError | None, conn: Transaction
+        self,
+        job: JobRecord,
+        phase: Phase,
+        error: JobError | None,
+        conn: Transaction,
+        told: Told,
     ) -> None:
         """Write a move that has been found to be right, of a row that is locked."""
         args = {
             "jobId": job.jobId,
             "phase": phase.value,
             "error": error and asJSON(toColumn("error", error)),
+            "who": _storable(told.who),
+            "why": _storable(told.why or (error.message if error else None)),
+            "node": told.node,
         }
         await self.run("moveJob", args, conn)
 

@@ -5,27 +5,80 @@ One process that runs jobs, as the database knows it.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import socket
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 import twuws
-from twuws.database import Row, asJSON
+from twuws.backends.family import startOf
+from twuws.database import Row, Transaction, asJSON
 from twuws.errors import StaleAttempt
+from twuws.family import clock
 from twuws.jobs import JobRecord
-from twuws.jobstable import JobsTable
+from twuws.jobstable import JobsTable, fromRow
+from twuws.leases import LeaseFile
+
+log = Logger()
+
+#: How much earlier a node's work takes its lease for over than others do, s.
+LEASE_SLACK = 2.0
 
 #: The PID namespace that is no container's, by its number in Linux.
 _FIRST_NAMESPACE = 0xEFFFFFFC
 
-#: How far two processes may be apart on when a third one started, s: that is counted from
-#: the host's boot, which moves when the clock is set.
-_TOLERANCE = 2.0
+
+@dataclass(frozen=True, kw_only=True)
+class RunLimits:
+    """
+    How many jobs may run at a time, on all nodes together; C{None} is any number.
+
+    What is being stopped counts until nothing of it is left.
+
+    @ivar inAll: of all services.
+    @ivar perOwner: of each owner, in all services; who is anonymous is one owner together.
+    @ivar perService: of a service, by its name.
+    """
+
+    inAll: int | None = None
+    perOwner: int | None = None
+    perService: Mapping[str, int | None] = field(default_factory=dict)
+
+
+#: What becomes of jobs that run when their node is asked to leave: they go on for the next
+#: process; the node waits for them; they are queued again, where their class allows it; they
+#: are aborted.
+ON_STOP = ("leave", "finish", "requeue", "abort")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """
+    How a process that runs jobs behaves.
+
+    @ivar lease: how long it counts as alive after a heartbeat, s.
+    @ivar workMayGoOn: how long work may go on alone after an orderly stop, s.
+    @ivar onStop: one of L{ON_STOP}.
+    @ivar stopTimeout: how long it waits for jobs to finish when it stops, s.
+    @ivar host: what its host is called; hosts with the same name must be one.
+    @ivar servesWeb: whether it answers HTTP, too.
+    @ivar limits: on the jobs that run on all nodes.
+    """
+
+    lease: float = 120
+    workMayGoOn: float = 3600
+    onStop: str = "leave"
+    stopTimeout: float = 3600
+    host: str | None = None
+    servesWeb: bool = False
+    limits: RunLimits = field(default_factory=RunLimits)
 
 
 class Node:
@@ -33,22 +86,38 @@ class Node:
     This process: its identity, its lease, and what it takes from the queue.
 
     @ivar name: unique for each start of each process.
-    @ivar lease: how long this node counts as alive after a heartbeat, s.
-    @ivar workMayGoOn: how long work may go on alone after an orderly stop, s.
+    @ivar host: what a process id belongs to.
+    @ivar leaseEnds: when this node counts as alive no more, on L{clock}.
+    @ivar leaseFiles: the same for the processes of this host, by the root of the job
+        directories that they work in.
+    @ivar onLapse: called when the lease is found to have run out; it is not renewed before
+        what this returns has fired.
+    @ivar draining: how this node was asked to leave, by somebody elsewhere.
+    @ivar isHeld: the last claim passed over a job, which somebody was changing just then.
+    @ivar isLimited: the last claim passed over jobs, for limits or a hold.
     """
 
-    lease: float = 120
-    workMayGoOn: float = 3600
-
-    def __init__(self, table: JobsTable, services: Iterable[str], slots: int) -> None:
+    def __init__(
+        self,
+        table: JobsTable,
+        services: Iterable[str],
+        slots: int,
+        settings: NodeSettings | None = None,
+        directories: Iterable[Path] = (),
+    ) -> None:
         self.table = table
         self.services = list(services)
         self.slots = slots
-        self.name = secrets.token_hex(8)
-        self.host = _hostName()
-        self._leaseEnds = 0.0
-        self.pid = os.getpid()
-        self.started = psutil.Process(self.pid).create_time()
+        self.settings = settings or NodeSettings()
+        hostName = self.settings.host or socket.gethostname()
+        self.host = self.settings.host or _uniqueHostName()
+        readable = re.sub(r"[^A-Za-z0-9.-]+", "-", hostName)[:60].strip(".-") or "node"
+        self.name = f"{readable}-{secrets.token_hex(4)}"
+        self.leaseEnds = 0.0
+        self.leaseFiles = {root: LeaseFile(root, self.name) for root in directories}
+        self.onLapse: Callable[[], Deferred[Any]] = lambda: succeed(None)
+        self.draining: str | None = None
+        self.isHeld = self.isLimited = False
         self.goneNodes: list[str] = []
 
     def _args(self, **more: Any) -> dict[str, Any]:
@@ -60,37 +129,69 @@ class Node:
             **more,
         }
 
+    @property
+    def hasLease(self) -> bool:
+        """Whether this node counts as alive; if not, others may have its jobs."""
+        return clock() < self.leaseEnds
+
+    async def checkLease(self) -> None:
+        """See whether the lease has run out, and have all work ended if it has."""
+        if self.leaseEnds and not self.hasLease:
+            log.warn("the lease of {node} has run out: its work ends", node=self.name)
+            await self.onLapse()
+            self.leaseEnds = 0.0
+
     async def beat(self) -> None:
-        """Say that this node is alive, and renew its lease."""
-        # twistd may have daemonised, and so have forked, since this was made.
-        self.pid = os.getpid()
-        self.started = psutil.Process(self.pid).create_time()
-        began = time.monotonic()
+        """
+        Say that this node is alive, and renew its lease: first for others, then for its work.
+        """
+        pid = os.getpid()  # twistd may have daemonised, and so have forked, since this was made
+        began, lease = clock(), self.settings.lease
         args = self._args(
-            pid=self.pid,
-            started=self.started,
+            pid=pid,
+            started=startOf(pid),
             version=twuws.__version__,
             slots=self.slots,
-            lease=self.lease,
+            servesWeb=self.settings.servesWeb,
+            lease=lease,
         )
-        await self.table.run("beat", args)
-        self._leaseEnds = began + self.lease
+        rows = await self.table.run("beat", args)
+        self.draining = rows[0]["draining"]
+        await self.checkLease()  # it may be some time since anything was done here
+        await self._renewFiles(began + lease - min(LEASE_SLACK, lease / 4))
+        self.leaseEnds = max(self.leaseEnds, began + lease)
+
+    async def _renewFiles(self, ends: float) -> None:
+        reactor = self.table.database.reactor
+        for lease in self.leaseFiles.values():
+            await deferToThreadPool(reactor, reactor.getThreadPool(), lease.renew, ends)
 
     async def leave(self) -> None:
         """Say for how long the work that is left behind may go on."""
         # With the first process of a container all others end, too.
-        lease = 0 if self.pid == 1 else self.workMayGoOn
+        lease = 0 if os.getpid() == 1 else self.settings.workMayGoOn
+        began = clock()
         await self.table.run("leave", self._args(lease=lease))
+        await self._renewFiles(began + lease)
 
     async def claim(self) -> JobRecord | None:
         """Take the next job off the queue: it is EXECUTING then, with a new attempt."""
-        if time.monotonic() > self._leaseEnds:  # else others would take it for lost
+        if not self.hasLease:  # else others would take it for lost
             await self.beat()
-        return await self.table.one("claim", self._args())
-
-    async def anyWaiting(self) -> bool:
-        """Whether there is a job to claim, even if somebody holds it just now."""
-        return bool(await self.table.run("anyWaiting", self._args()))
+        limits = self.settings.limits
+        args = self._args(
+            limits=[limits.perService.get(name) for name in self.services],
+            inAll=limits.inAll,
+            perOwner=limits.perOwner,
+        )
+        async with self.table.database.transaction() as t:
+            await self.table.run("claimInTurn", conn=t)
+            row = (await self.table.run("claim", args, t))[0]
+        if row["job_id"] is not None:
+            return fromRow(row)
+        self.isHeld = row["possible"] > 0
+        self.isLimited = row["waiting"] > 0 and not self.isHeld
+        return None
 
     async def remember(self, record: JobRecord, ref: dict[str, Any]) -> None:
         """
@@ -129,12 +230,21 @@ class Node:
         args = self._args(jobId=row["job_id"], attempt=row["attempt"], oldNode=row["node"])
         return bool(await self.table.run("takeOver", args))
 
-    async def forgetNodes(self) -> None:
-        """Remove the rows of nodes that are gone and have left nothing behind."""
-        await self.table.run("forgetNodes", self._args())
+    async def isBack(self, row: Row, t: Transaction) -> bool:
+        """
+        Whether work that seemed lost is not, for its node has come back.
+
+        If not, that node can't begin the work while the transaction lasts, nor afterwards.
+        """
+        args = self._args(jobId=row["job_id"], attempt=row["attempt"], oldNode=row["node"])
+        return not await self.table.run("stillLost", args, t)
+
+    async def forgetNodes(self) -> list[str]:
+        """Remove the rows of nodes that are gone and have left nothing behind; their names."""
+        return [row["node"] for row in await self.table.run("forgetNodes", self._args())]
 
 
-def _hostName() -> str:
+def _uniqueHostName() -> str:
     """
     What a process id belongs to: the host's name, in a container together with the host's
     boot and the container's PID namespace, for containers may well be called the same.
@@ -150,10 +260,4 @@ def _hostName() -> str:
 
 def _isAlive(row: Row) -> bool:
     """Whether the process that a row names is still there: by its start too, for pids recur."""
-    try:
-        process = psutil.Process(row["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(abs(process.create_time() - row["started"]) < _TOLERANCE)
-    except psutil.NoSuchProcess:
-        return False
+    return bool(row["pid"]) and startOf(row["pid"]) == str(row["started"])

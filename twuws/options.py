@@ -28,6 +28,12 @@ OPTIONS: dict[str, tuple[Kind, Any, str]] = {
         "the URL that clients know this service by, if it is not what they ask for",
     ),
     "slots": (Kind.COUNT, 2, "how many jobs this process runs at a time"),
+    "on-stop": (
+        Kind.TEXT,
+        "leave",
+        "what becomes of jobs that run when the service stops: leave (they go on for the next"
+        " process), finish (it waits for them), requeue or abort",
+    ),
     "default-duration": (Kind.COUNT, 3600, "execution duration of jobs that ask for none, s"),
     "longest-duration": (Kind.COUNT, 86400, "longest execution duration, s; 0 for no limit"),
     "default-lifetime": (Kind.POSITIVE, 7 * 86400, "lifetime of jobs that ask for none, s"),

@@ -29,18 +29,24 @@ class Reporter:
     that tells much does not write much.
 
     @param keepTrying: whether to wait for the database while it is away.
+    @param node: where the work is, for the record.
     """
 
     #: How long to wait between tries while the database is away, s.
     retryDelay = 1.0
 
     def __init__(
-        self, uws: UWS, record: JobRecord, keepTrying: Callable[[], bool] = lambda: True
+        self,
+        uws: UWS,
+        record: JobRecord,
+        keepTrying: Callable[[], bool] = lambda: True,
+        node: str | None = None,
     ) -> None:
         self._uws = uws
         self._record = record
         self._keepTrying = keepTrying
-        self._directory = uws.workDirs.forJob(record.jobId)
+        self._node = node
+        self._directory = uws.workDirs.forJob(record.jobId, record.attempt)
         self._offset = 0
         self._results: dict[str, Result] = {}
         self._info: dict[str, Any] = {}
@@ -96,6 +102,7 @@ class Reporter:
                     outcome,
                     self._results.values(),
                     self._info,
+                    self._node,
                 )
                 return
             except Unavailable as e:  # also while somebody else holds the job

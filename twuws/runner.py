@@ -9,6 +9,7 @@ all, writes C{outcome.json}; nothing of the work is alive then.
       where the work is.  At end of file instead it exits, and nothing has happened.
     - A byte on stdout tells the service that there is something new in the directory.
     - SIGTERM ends the work, with an outcome that says so.
+    - So does the end of the lease of whoever watches the work (L{twuws.leases}).
     - Exit status 0: there is an outcome, whatever it is; 3: it could not be written, and
       a line on stderr says why.
 
@@ -29,6 +30,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twuws import family, worker
+from twuws.leases import INTERVAL, WatchedLease
 from twuws.streams import TAIL, Output, Pipe, Wakeup, create
 
 if TYPE_CHECKING:
@@ -55,12 +57,19 @@ class Runner:
         self.name: str = named.rpartition(":")[2]
         self.adopting = family.adoptOrphans()
         self.stopping = False
+        self.lease = WatchedLease(directory)
+        self.leaseIsOver = False
         self.status: int | None = None
         self.cpuUsed = 0.0
 
     def run(self) -> int:
         """Do the job; returns the exit status, in the work as well as in the runner."""
         self._openAll()
+        if self.lease.isOver(before=self.limits["grace"]):  # the service slept before "go"
+            self.leaseIsOver = True
+            self.place = self._begin()
+            self._end()
+            return 0
         place = self._begin() if self.command is None else None
         self.child = os.fork()
         if self.child == 0:
@@ -106,11 +115,14 @@ class Runner:
     def _begin(self) -> WorkDir:
         from twuws.workdir import WorkDir
 
-        place = WorkDir(self.directory)
+        place = WorkDir(self.directory, self.job["attempt"])
         place.news = self.nudge  # type: ignore[method-assign]
         with suppress(OSError):  # a full disk: the service knows all this
             place.addEvent(
-                "started", host=os.uname().nodename, pid=os.getpid(), startTime=family.startTime()
+                "started",
+                host=os.uname().nodename,
+                pid=os.getpid(),
+                started=family.startOf(os.getpid()),
             )
         self.nudge()
         return place
@@ -137,10 +149,18 @@ class Runner:
                     self._signalAll(signal.SIGTERM)
                 elif time.monotonic() >= killAt:
                     self._signalAll(signal.SIGKILL)
-            self._pump(None if killAt is None else max(killAt - time.monotonic(), 0.02))
+            self._pump(self._patience(killAt))
+            if not self.stopping and self.lease.isOver(before=self.limits["grace"]):
+                self.stopping = self.leaseIsOver = True
         self.pipes.remove(self.wakeup)
         while self._pump(0):
             pass
+
+    def _patience(self, killAt: float | None) -> float | None:
+        """How long to wait for something to happen, s."""
+        if killAt is not None:
+            return max(killAt - time.monotonic(), 0.02)
+        return INTERVAL if self.lease.isThere else None
 
     def _pump(self, patience: float | None) -> bool:
         """Wait for something to read, and read it; false if there was nothing."""
@@ -183,6 +203,8 @@ class Runner:
         from twuws import endings
         from twuws.jobs import Outcome
 
+        if self.leaseIsOver:
+            return endings.unwatched()
         if self.stopping:
             return endings.stopped()
         try:
@@ -234,14 +256,14 @@ class Runner:
             shutil.rmtree(self.temporary, ignore_errors=True)
 
 
-def _giveUp(directory: str, trouble: OSError) -> int:
+def _giveUp(directory: str, attempt: int | None, trouble: OSError) -> int:
     """Write an outcome that is about us rather than the work; the exit status."""
     from twuws.jobs import Outcome
     from twuws.workdir import WorkDir
 
     message = f"The work's directory could not be used: {trouble.strerror}"
     try:
-        WorkDir(directory).writeOutcome(Outcome.failed(message, type="transient"))
+        WorkDir(directory, attempt).writeOutcome(Outcome.failed(message, type="transient"))
     except OSError:
         os.write(2, f"twuws.runner: {directory}: {trouble}\n".encode())
         return TROUBLE
@@ -256,15 +278,18 @@ def main(directory: str) -> int:
         os.setsid()
     os.umask(0o077)
     directory = os.path.abspath(directory)
+    attempt = None
     try:
         os.chdir(directory)
         with open("job.json", "rb") as f:
-            runner = Runner(directory, json.load(f))
+            job = json.load(f)
+        attempt = job["attempt"]
+        runner = Runner(directory, job)
         if sys.stdin.buffer.readline() != b"go\n":
             return 0
         return runner.run()
     except OSError as trouble:
-        return _giveUp(directory, trouble)
+        return _giveUp(directory, attempt, trouble)
 
 
 if __name__ == "__main__":

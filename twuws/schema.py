@@ -10,7 +10,7 @@ from twuws.database import Database, Transaction
 from twuws.errors import SchemaMismatch
 
 #: The version that this twuws works with.
-VERSION = 1
+VERSION = 2
 
 #: Any number that nobody else uses: one node at a time makes or upgrades the schema.
 _LOCK = 7_584_919_387
@@ -20,20 +20,29 @@ async def prepare(database: Database) -> None:
     """
     Make the schema if there is none, and check its version.
 
+    A newer schema will do if it says that it works with this version, too: so it can be
+    upgraded while services of before go on.
+
     @raise SchemaMismatch: if it is not this twuws's; the message says what to do.
     """
     async with database.transaction() as t:
         found = await _lockedVersion(t, database.schema)
         if found == 0:
-            await _apply(t, 1)
-            found = 1
+            for version in range(1, VERSION + 1):
+                await _apply(t, version)
+            return
         if found < VERSION:
             raise SchemaMismatch(
                 f"The database has version {found} of the schema {database.schema!r}, and this "
                 f"twuws needs {VERSION}: stop all its services and run `twuws upgrade`."
             )
-        if found > VERSION:
+        if found > VERSION and await _worksWith(t) > VERSION:
             raise _tooNew(database.schema, found)
+
+
+async def _worksWith(t: Transaction) -> int:
+    """The oldest version that a service may know that uses this schema."""
+    return int((await t.execute("SELECT works_with FROM version"))[0]["works_with"])
 
 
 async def upgrade(database: Database) -> tuple[int, int]:

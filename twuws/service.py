@@ -30,6 +30,7 @@ class Options(usage.Options):
             for name, (_, default, text) in OPTIONS.items()
         ),
     ]
+    optFlags = [["no-web", None, "only run jobs, and answer no HTTP"]]
 
 
 def makeService(options: Options) -> IService:
@@ -48,7 +49,10 @@ def makeService(options: Options) -> IService:
     from twuws.workerservice import WorkerService
 
     try:
-        config = load(options["config"], {name: options[name] for name in OPTIONS})
+        given = {name: options[name] for name in OPTIONS}
+        if options["no-web"]:
+            given["web"] = False
+        config = load(options["config"], given)
     except ConfigError as e:
         raise SystemExit(str(e)) from None
     return WorkerService(config)

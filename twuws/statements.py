@@ -13,12 +13,13 @@ STATEMENTS: dict[str, str] = {
     # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """
         INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
-                          quote, parameters, job_info, is_listed)
+                          quote, parameters, job_info, is_listed, moved)
         SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
                LEAST(COALESCE(%(destruction)s::timestamptz,
                               date_trunc('milliseconds', now()) + %(lifetime)s * interval '1 s'),
                      date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
-               %(quote)s, %(parameters)s, %(jobInfo)s, %(isListed)s
+               %(quote)s, %(parameters)s, %(jobInfo)s, %(isListed)s,
+               jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
         WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
         ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
         RETURNING *""",
@@ -72,26 +73,29 @@ STATEMENTS: dict[str, str] = {
                 THEN COALESCE(end_time, GREATEST(
                     start_time, date_trunc('milliseconds', clock_timestamp()))) END,
             results = CASE WHEN %(phase)s = 'QUEUED' THEN '[]' ELSE results END,
+            moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
+                                       'node', %(node)s::text, 'at', clock_timestamp()),
             error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
         WHERE job_id = %(jobId)s
         RETURNING *""",
     "enqueue": """
         INSERT INTO queue (job_id, service, owner, priority, attempt)
-        SELECT job_id, service, owner, %(priority)s, attempt FROM jobs WHERE job_id = %(jobId)s
+        SELECT job_id, service, COALESCE(owner, ''), %(priority)s, attempt
+        FROM jobs WHERE job_id = %(jobId)s
         ON CONFLICT (job_id) DO UPDATE
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
             host = NULL, ref = NULL""",
     # A job that was moved to EXECUTING by hand: somebody outside does its work.
     "occupy": """
         INSERT INTO queue (job_id, service, owner, attempt, claimed_at)
-        SELECT job_id, service, owner, attempt, clock_timestamp()
+        SELECT job_id, service, COALESCE(owner, ''), attempt, clock_timestamp()
         FROM jobs WHERE job_id = %(jobId)s
         ON CONFLICT (job_id) DO UPDATE SET claimed_at = clock_timestamp()""",
     # Takes a job off the queue.  If its work is still there, that is to be ended.
     "dequeue": """
         WITH gone AS (DELETE FROM queue WHERE job_id = %(jobId)s RETURNING *)
-        INSERT INTO stops (job_id, service, attempt, node, host, ref, remove_directory)
-        SELECT job_id, service, attempt, node, host, ref, %(removeDirectory)s
+        INSERT INTO stops (job_id, service, owner, attempt, node, host, ref, remove_directory)
+        SELECT job_id, service, owner, attempt, node, host, ref, %(removeDirectory)s
         FROM gone WHERE node IS NOT NULL AND NOT %(ended)s
         ON CONFLICT (job_id, attempt) DO NOTHING
         RETURNING job_id""",
@@ -100,20 +104,68 @@ STATEMENTS: dict[str, str] = {
         UPDATE stops SET remove_directory = true WHERE job_id = %(jobId)s RETURNING job_id""",
     "deleteJob": """
         DELETE FROM jobs WHERE job_id = %(jobId)s RETURNING job_id""",
-    # The next job for a node: by priority, then by time.
+    # Claims of an installation are made one after the other: so its limits hold at every instant.
+    "claimInTurn": """
+        SELECT pg_advisory_xact_lock(hashtext('claims of ' || current_schema()))""",
+    # The next job for a node: by priority, then of the owner with the fewest that run, then by
+    # time.  What waits is looked at by kinds (service, priority, owner), a look at the index for
+    # each, so that a long queue of one owner costs no more than a short one.  A second and a
+    # third job of each are there for when the first is locked by somebody who changes it.
+    #
+    # There is always one row: the job, if one could be claimed, and how many kinds wait, and
+    # how many jobs could have been claimed if nobody held them.
     "claim": """
-        WITH candidate AS (
+        WITH RECURSIVE running AS MATERIALIZED (
+            SELECT service, owner FROM queue WHERE claimed_at IS NOT NULL
+            UNION ALL SELECT service, owner FROM stops),
+        waiting AS (
+            (SELECT service, priority, owner FROM queue WHERE claimed_at IS NULL
+             ORDER BY service, priority, owner LIMIT 1)
+            UNION ALL
+            SELECT n.service, n.priority, n.owner
+            FROM waiting w CROSS JOIN LATERAL (
+                SELECT q.service, q.priority, q.owner FROM queue q
+                WHERE q.claimed_at IS NULL
+                  AND (q.service, q.priority, q.owner) > (w.service, w.priority, w.owner)
+                ORDER BY q.service, q.priority, q.owner LIMIT 1) n),
+        mine AS (
+            SELECT w.service, w.priority, w.owner, l.most
+            FROM waiting w JOIN unnest(%(services)s::text[], %(limits)s::integer[])
+                 AS l (service, most) ON l.service = w.service
+            WHERE EXISTS (SELECT FROM nodes
+                          WHERE node = %(node)s AND draining IS NULL
+                            AND lease_ends > clock_timestamp())),
+        possible AS (
+            SELECT m.*, (SELECT count(*) FROM running r WHERE r.owner = m.owner) AS running
+            FROM mine m
+            WHERE NOT EXISTS (SELECT FROM holds h
+                              WHERE h.job_id IS NULL
+                                AND COALESCE(h.service, m.service) = m.service
+                                AND COALESCE(h.owner, m.owner) = m.owner)
+              AND (m.most IS NULL
+                   OR (SELECT count(*) FROM running r WHERE r.service = m.service) < m.most)
+              AND (%(inAll)s::integer IS NULL OR (SELECT count(*) FROM running) < %(inAll)s)
+              AND (%(perOwner)s::integer IS NULL
+                   OR (SELECT count(*) FROM running r WHERE r.owner = m.owner) < %(perOwner)s)),
+        candidates AS (
+            SELECT first.job_id, p.priority, p.running, first.queued_at
+            FROM possible p CROSS JOIN LATERAL (
+                SELECT q.job_id, q.queued_at FROM queue q
+                WHERE q.claimed_at IS NULL AND q.service = p.service
+                  AND q.priority = p.priority AND q.owner = p.owner
+                ORDER BY q.queued_at, q.job_id LIMIT 3) first),
+        candidate AS (
             SELECT j.job_id
-            FROM queue q JOIN jobs j ON j.job_id = q.job_id
-            WHERE q.claimed_at IS NULL AND q.service = ANY(%(services)s)
-              AND j.phase = 'QUEUED'
-            ORDER BY q.priority DESC, q.queued_at, q.job_id
+            FROM candidates c JOIN jobs j ON j.job_id = c.job_id
+            WHERE j.phase = 'QUEUED'
+            ORDER BY c.priority DESC, c.running, c.queued_at, c.job_id
             LIMIT 1
             FOR UPDATE OF j SKIP LOCKED),
         claimed AS (
             UPDATE jobs j
             SET phase = 'EXECUTING', attempt = j.attempt + 1,
-                start_time = date_trunc('milliseconds', clock_timestamp())
+                start_time = date_trunc('milliseconds', clock_timestamp()),
+                moved = jsonb_build_object('node', %(node)s::text, 'at', clock_timestamp())
             FROM candidate c WHERE j.job_id = c.job_id
             RETURNING j.*),
         taken AS (
@@ -124,17 +176,16 @@ STATEMENTS: dict[str, str] = {
                                 THEN c.start_time + c.execution_duration * interval '1 s' END
             FROM claimed c WHERE q.job_id = c.job_id
             RETURNING q.job_id)
-        SELECT c.* FROM claimed c JOIN taken t ON t.job_id = c.job_id""",
-    # Whether a job waits; one that nobody could claim is locked by somebody who changes it.
-    "anyWaiting": """
-        SELECT q.job_id FROM queue q JOIN jobs j ON j.job_id = q.job_id
-        WHERE q.claimed_at IS NULL AND q.service = ANY(%(services)s) AND j.phase = 'QUEUED'
-        ORDER BY q.priority DESC, q.queued_at, q.job_id
-        LIMIT 1""",
+        SELECT c.*, found.waiting, found.possible
+        FROM (SELECT (SELECT count(*) FROM mine) AS waiting,
+                     (SELECT count(*) FROM candidates) AS possible) found
+        LEFT JOIN (claimed c JOIN taken t ON t.job_id = c.job_id) ON true""",
     # Stores how the work is found again; no row comes back if the attempt is not the row's.
     "rememberWork": """
         UPDATE queue SET ref = %(ref)s
         WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(node)s
+          AND EXISTS (SELECT FROM nodes n
+                      WHERE n.node = %(node)s AND n.lease_ends > clock_timestamp())
         RETURNING job_id""",
     # What was loaded before the work begins; nobody else writes parameters of such a job.  No
     # row comes back if the attempt is not the row's.
@@ -203,29 +254,36 @@ STATEMENTS: dict[str, str] = {
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
     # Nodes
+    # The row says whether the node has been asked to leave.
     "beat": """
-        INSERT INTO nodes (node, host, pid, started, version, slots, services, lease_ends)
+        INSERT INTO nodes (node, host, pid, started, version, slots, services, serves_web,
+                           lease_ends)
         VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s, %(services)s,
-                clock_timestamp() + %(lease)s * interval '1 s')
+                %(servesWeb)s, clock_timestamp() + %(lease)s * interval '1 s')
         ON CONFLICT (node) DO UPDATE
-        SET pid = EXCLUDED.pid, started = EXCLUDED.started, heartbeat = clock_timestamp(),
-            lease_ends = EXCLUDED.lease_ends""",
+        SET pid = EXCLUDED.pid, started = EXCLUDED.started, serves_web = EXCLUDED.serves_web,
+            heartbeat = clock_timestamp(), lease_ends = EXCLUDED.lease_ends
+        RETURNING draining""",
     # A node that has left is no process any more, even if the process goes on.
     "leave": """
         UPDATE nodes
         SET pid = 0, lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
         WHERE node = %(node)s""",
+    # Asks a node to take nothing new and to leave; it hears of it at once.
+    "drain": """
+        WITH asked AS (
+            UPDATE nodes SET draining = %(how)s WHERE node = %(node)s AND pid <> 0 RETURNING node)
+        SELECT node, pg_notify(current_schema(), node || ' draining -') FROM asked""",
     # Whether anybody takes a service's jobs off the queue: nodes that have left have no process
-    # any more.
+    # any more, and some that are silent for a quarter of their lease will not be heard again.
     "nodesTakingJobs": """
         SELECT node FROM nodes
-        WHERE slots > 0 AND pid <> 0 AND %(service)s = ANY(services)
+        WHERE slots > 0 AND pid <> 0 AND draining IS NULL AND %(service)s = ANY(services)
           AND lease_ends > clock_timestamp()
-          AND heartbeat > clock_timestamp() - %(silence)s * interval '1 s'
+          AND clock_timestamp() < heartbeat + (lease_ends - heartbeat) / 4
         LIMIT 1""",
     "otherNodes": """
-        SELECT node, host, pid, started, lease_ends < clock_timestamp() AS expired
-        FROM nodes WHERE node <> %(node)s""",
+        SELECT node, host, pid, started FROM nodes WHERE node <> %(node)s""",
     # Work whose node is gone: named as such, without a row, or with a lease that has run out;
     # and what this node has claimed without starting it, for it may never have heard that
     # its claim succeeded.
@@ -238,9 +296,20 @@ STATEMENTS: dict[str, str] = {
               ELSE n.node IS NULL OR n.lease_ends < clock_timestamp()
                    OR q.node = ANY(%(goneNodes)s) END""",
     "takeOver": """
-        UPDATE queue SET node = %(node)s, host = %(host)s
-        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(oldNode)s
-        RETURNING job_id""",
+        UPDATE queue q SET node = %(node)s, host = %(host)s
+        WHERE q.job_id = %(jobId)s AND q.attempt = %(attempt)s AND q.node = %(oldNode)s
+          AND (q.node = %(node)s OR q.node = ANY(%(goneNodes)s)
+               OR NOT EXISTS (SELECT FROM nodes n
+                              WHERE n.node = q.node AND n.lease_ends > clock_timestamp()))
+        RETURNING q.job_id""",
+    # Whether work of a node that seemed to be gone is still that node's, and that still gone.
+    # While the row is locked the node cannot remember to have begun it.
+    "stillLost": """
+        SELECT q.job_id FROM queue q
+        WHERE q.job_id = %(jobId)s AND q.attempt = %(attempt)s AND q.node = %(oldNode)s
+          AND NOT EXISTS (SELECT FROM nodes n
+                          WHERE n.node = q.node AND n.lease_ends > clock_timestamp())
+        FOR UPDATE""",
     # Nodes that are gone and have left nothing behind.
     "forgetNodes": """
         DELETE FROM nodes n
@@ -248,5 +317,6 @@ STATEMENTS: dict[str, str] = {
           AND (n.lease_ends < clock_timestamp() - interval '1 day'
                OR n.node = ANY(%(goneNodes)s))
           AND NOT EXISTS (SELECT FROM queue q WHERE q.node = n.node)
-          AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)""",
+          AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)
+        RETURNING node""",
 }

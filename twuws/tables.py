@@ -37,6 +37,12 @@ def _atLeast(least: int) -> Callable[[Any], int]:
     return read
 
 
+def _priority(value: Any) -> int:
+    if abs(number := _whole(value)) > 1000:
+        raise ValueError(value)
+    return number
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise ValueError(value)
@@ -94,6 +100,7 @@ class Kind(Enum):
     WHOLE = ("a whole number", _whole)
     COUNT = ("a whole number, 0 or more", _atLeast(0))
     POSITIVE = ("a whole number, 1 or more", _atLeast(1))
+    PRIORITY = ("a whole number from -1000 to 1000", _priority)
     NUMBER = ("a number", _number)
     POSITIVE_NUMBER = (f"a number above 0, {LONGEST_DURATION} at most", _positiveNumber)
     SIZE = ('a number of bytes, or a text such as "2 GB"', _size)

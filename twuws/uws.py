@@ -5,7 +5,7 @@ The facade: every rule about jobs is here, and holds whoever asks.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,26 +20,23 @@ from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
     JobNotFound,
-    StaleAttempt,
 )
 from twuws.interfaces import WorkLimits
-from twuws.jobs import JobError, JobRecord, Outcome, Result, UWSJob
+from twuws.jobs import JobError, JobRecord, UWSJob
+from twuws.jobstable import NOTHING_TOLD, Told
 from twuws.phases import (
     ABORTED,
     ARCHIVED,
-    ERROR,
-    EXECUTING,
     FINAL,
     IN_QUEUE,
     PENDING,
-    QUEUED,
-    SUSPENDED,
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
-from twuws.uwschanging import ChangeableJobs, checkRunId
+from twuws.uwschanging import checkRunId
 from twuws.uwsreading import deferred
+from twuws.uwsworking import WorkedJobs
 
 T = TypeVar("T")
 log = Logger()
@@ -53,7 +50,7 @@ _INITIAL = frozenset(
 _ARCHIVABLE = (FINAL | IN_QUEUE) - {ARCHIVED}
 
 
-class UWS(ChangeableJobs):
+class UWS(WorkedJobs):
     """
     One service: its jobs, and all that can be done with them.
 
@@ -74,6 +71,8 @@ class UWS(ChangeableJobs):
     @param limits: what the work of one job may use.
     @param environment: environment variables for the work.
     @param fetchPolicy: what is loaded from the URIs that clients give.
+    @param priority: of its jobs; the job class's if not given.
+    @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
     #: How often expired jobs are removed, s.
@@ -101,6 +100,7 @@ class UWS(ChangeableJobs):
         limits: WorkLimits | None = None,
         environment: Mapping[str, str] | None = None,
         fetchPolicy: FetchPolicy | None = None,
+        priority: int | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
         self.jobActions = jobActions
@@ -111,26 +111,33 @@ class UWS(ChangeableJobs):
             self.cleanupInterval = cleanupInterval
         if fetchPolicy is not None:
             self.fetchPolicy = fetchPolicy
+        self.priority = jobClass.priority if priority is None else priority
+        self.leaving: str | None = None
         self._removals: set[Deferred[None]] = set()
 
     # Creating
 
     @deferred
-    async def getNewJobId(self, timeout: float | None = None, **properties: Any) -> str:
+    async def getNewJobId(
+        self, timeout: float | None = None, *, who: str | None = None, **properties: Any
+    ) -> str:
         """
         Create a PENDING job and return its id.
 
         @param timeout: how long to try for the database, s.
+        @param who: asks for it, for the record.
         @param properties: any of C{owner}, C{runId}, C{executionDuration}, C{destruction},
             C{quote}, C{jobInfo}, and C{parameters}, a dictionary of names and values.
         @raise ParameterError: for a value that its declaration refuses; no job is made.
         @raise BadRequest: for a destruction time in the past; no job is made.
         """
         job = self._draft(properties)
-        return await self._create(job, timeout)
+        return await self._create(job, timeout, who=who)
 
     @deferred
-    async def getNewIdFromRequest(self, request: Any, run: bool = False, **properties: Any) -> str:
+    async def getNewIdFromRequest(
+        self, request: Any, run: bool = False, *, who: str | None = None, **properties: Any
+    ) -> str:
         """
         Create a job from C{request.args} and C{request.files}, and return its id.
 
@@ -138,12 +145,13 @@ class UWS(ChangeableJobs):
         can see it; on any error there, no job is left behind.
 
         @param run: queue it at once, as L{run} does; it is created queued, or not at all.
+        @param who: asks for it, for the record.
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        return await self._create(job, None, files, run)
+        return await self._create(job, None, files, run, who)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
@@ -173,13 +181,14 @@ class UWS(ChangeableJobs):
         timeout: float | None,
         files: FilesToAdopt | None = None,
         run: bool = False,
+        who: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
         await self.inThread(workDir.create)
         try:
             if files is not None:
                 await self.inThread(files.adopt, job.parameters)
-            await self._persistently(lambda: self._insert(job, run), timeout)
+            await self._persistently(lambda: self._insert(job, run, who), timeout)
         except DatabaseUnavailable:
             raise  # the row may be there all the same; if it is not, the Sweeper comes
         except BaseException:
@@ -189,15 +198,15 @@ class UWS(ChangeableJobs):
             log.info("{jobId} has RUNID {runId!r}", jobId=job.jobId, runId=job.runId)
         return job.jobId
 
-    async def _insert(self, job: UWSJob, run: bool) -> None:
+    async def _insert(self, job: UWSJob, run: bool, who: str | None) -> None:
         lifetimes = self.policy.lifetime, self.policy.longestLifetime
         if not run:
-            record = await self.table.create(job.record, *lifetimes)
+            record = await self.table.create(job.record, *lifetimes, who=who)
         else:
             async with self.database.transaction() as t:
-                record = await self.table.create(job.record, *lifetimes, t)
+                record = await self.table.create(job.record, *lifetimes, t, who)
                 if record is not None and record.phase is PENDING:
-                    await self._run(t, record)
+                    await self._run(t, record, who)
         if record is None:
             raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
 
@@ -215,70 +224,10 @@ class UWS(ChangeableJobs):
                     raise
                 await deferLater(reactor, 0.25)
 
-    # What work tells
-
-    @deferred
-    async def recordWork(
-        self, jobId: str, attempt: int, results: Iterable[Result], jobInfo: Mapping[str, Any]
-    ) -> None:
-        """
-        Show results and progress of work that goes on.
-
-        @param results: all that this attempt has made by now.
-        @param jobInfo: is added to what there is.
-        @raise StaleAttempt: if this attempt is no longer the job's.
-        """
-        if not await self.table.reportWork(jobId, attempt, tuple(results), jobInfo):
-            raise StaleAttempt
-
-    @deferred
-    async def recordOutcome(
-        self,
-        jobId: str,
-        attempt: int,
-        outcome: Outcome,
-        results: Iterable[Result],
-        jobInfo: Mapping[str, Any],
-    ) -> None:
-        """
-        Record how an attempt ended, and the last that it told.
-
-        @raise StaleAttempt: if this attempt is no longer the job's.
-        """
-        async with self._locked(jobId) as (t, record, _):
-            if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
-                raise StaleAttempt
-            if record.phase is SUSPENDED:  # it has gone on all the same
-                await self._move(t, record, EXECUTING)
-                record = replace(record, phase=EXECUTING)
-            told = replace(record, results=tuple(results), jobInfo={**record.jobInfo, **jobInfo})
-            await self.table.change(record, told, t)
-            await self._move(t, record, outcome.phase, outcome.error, ended=True)
-
-    @deferred
-    async def recordLoss(
-        self, jobId: str, attempt: int, error: JobError, ended: bool, again: bool
-    ) -> None:
-        """
-        Record that an attempt's work is lost: the job is queued again, or is ERROR.
-
-        @param ended: nothing of the work is left; if not, its node is to end it if it
-            comes back.
-        @param again: the job may be started again.
-        @raise StaleAttempt: if this attempt is no longer the job's.
-        """
-        async with self._locked(jobId) as (t, record, _):
-            if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
-                raise StaleAttempt
-            if again:
-                await self._move(t, record, QUEUED, ended=ended)
-            else:
-                await self._move(t, record, ERROR, error, ended=ended)
-
     # Destroying
 
     @deferred
-    async def destroy(self, jobId: str) -> None:
+    async def destroy(self, jobId: str, who: str | None = None) -> None:
         """
         End a job's work, and remove its row and its directory (2.1.5).
 
@@ -286,10 +235,12 @@ class UWS(ChangeableJobs):
         raises, nothing is destroyed.  For an archived job that has been done before.  The
         directory goes once its work has ended, or at once where there is none, in the
         background.
-        """
-        await self._destroy(jobId)
 
-    async def _destroy(self, jobId: str, seen: Row | None = None) -> bool:
+        @param who: asks for it, for the record.
+        """
+        await self._destroy(jobId, who=who)
+
+    async def _destroy(self, jobId: str, seen: Row | None = None, who: str | None = None) -> bool:
         """
         Destroy a job, or archive it if it has expired and the policy says so; false if it is
         not as it was when it was chosen for that.
@@ -316,8 +267,9 @@ class UWS(ChangeableJobs):
         """Keep the metadata of a job, until its destruction time comes again (U-092, U-093)."""
         if record.phase in IN_QUEUE:
             why = JobError(message="The job was stopped, for its destruction time had come.")
-            await self.table.move(record, ABORTED, why, t)
-        await self.table.move(record, ARCHIVED, None, t)
+            await self.table.move(record, ABORTED, why, t, NOTHING_TOLD)
+        expired = Told(why="Its destruction time had come.")
+        await self.table.move(record, ARCHIVED, None, t, expired)
         until = now + timedelta(seconds=self.policy.archive)
         await self.table.change(record, replace(record, results=(), destruction=until), t)
 

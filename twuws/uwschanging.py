@@ -25,7 +25,7 @@ from twuws.errors import (
 )
 from twuws.joblocks import JobLocks
 from twuws.jobs import JobError, JobRecord, UWSJob
-from twuws.jobstable import fromRow
+from twuws.jobstable import NOTHING_TOLD, Told, fromRow
 from twuws.phases import (
     ABORTED,
     ARCHIVED,
@@ -76,6 +76,8 @@ class ChangeableJobs(ReadableJobs):
     lockTimeout: float = 10
     #: What is loaded for jobs from the URIs that clients give.
     fetchPolicy = FetchPolicy()
+    #: Of jobs that are queued without saying one.
+    priority = 0
 
     def __init__(
         self,
@@ -153,6 +155,7 @@ class ChangeableJobs(ReadableJobs):
         executionDuration: int | None = None,
         destruction: datetime | Unset | None = UNSET,
         phase: str | None = None,
+        who: str | None = None,
     ) -> None:
         """
         Change what clients can change of a job, all of it or nothing.
@@ -163,6 +166,7 @@ class ChangeableJobs(ReadableJobs):
         @param destruction: until the job is ARCHIVED (A-45); the policy may make it sooner;
             C{None} for the service's default.
         @param phase: C{"RUN"} or C{"ABORT"}: what L{run} or L{abort} do, after the rest.
+        @param who: asks for it, for the record.
         @raise NotPending: if it is too late for any of that.
         @raise BadRequest: for a destruction time in the past (A-42), or a value that is wrong.
         """
@@ -185,8 +189,10 @@ class ChangeableJobs(ReadableJobs):
                 await maybeDeferred(self.setParamsFromRequest, job, request)
                 await self.inThread(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)
-            if phase is not None:
-                await (self._run if phase == "RUN" else self._abort)(t, changed or record)
+            if phase == "RUN":
+                await self._run(t, changed or record, who)
+            elif phase is not None:
+                await self._abort(t, changed or record, told=Told(who=who))
         if request is not None:
             await self.inThread(files.dropReplaced, record.parameters, job.parameters)
 
@@ -223,6 +229,7 @@ class ChangeableJobs(ReadableJobs):
         phase: Phase | str,
         error: JobError | None = None,
         timeout: float | None = None,
+        told: Told = NOTHING_TOLD,
     ) -> None:
         """
         Move a job through the table of phases.
@@ -230,51 +237,68 @@ class ChangeableJobs(ReadableJobs):
         Work that is under way is ended if the job leaves the phases that have work.
 
         @param error: why, for ERROR and ABORTED.
+        @param told: what the record of the move says.
         @raise IllegalMove: if there is no such move; nothing is changed.
         """
         async with self._locked(jobId, timeout) as (t, record, _):
-            await self._move(t, record, Phase(phase), error)
+            await self._move(t, record, Phase(phase), error, told=told)
 
     @deferred
-    async def run(self, jobId: str) -> None:
+    async def run(self, jobId: str, who: str | None = None, priority: int | None = None) -> None:
         """
         Queue a PENDING or HELD job (2.2.3.5).
 
         A job whose parameters are not complete is ERROR then, with a message that names
         what is missing.
 
+        @param who: asks for it, for the record.
+        @param priority: a higher one is started first; the job class's if not given.
         @raise IllegalMove: in any other phase (A-02).
         """
         async with self._locked(jobId) as (t, record, _):
-            await self._run(t, record)
+            await self._run(t, record, who, priority)
 
-    async def _run(self, t: Transaction, record: JobRecord) -> None:
+    async def _run(
+        self,
+        t: Transaction,
+        record: JobRecord,
+        who: str | None = None,
+        priority: int | None = None,
+    ) -> None:
+        told = Told(who=who)
         checkMove(record.phase, QUEUED)
         if record.phase in IN_QUEUE:  # from there the Rescuer may queue it, nobody else
             raise IllegalMove(f"The job is {record.phase}: it has been run already.")
         try:
             self._jobOf(record).checkComplete()
         except UWSError as e:
-            await self._move(t, record, ERROR, JobError(message=str(e)))
+            await self._move(t, record, ERROR, JobError(message=str(e)), told=told)
         else:
-            await self._move(t, record, QUEUED)
+            await self._move(t, record, QUEUED, told=told, priority=priority)
 
     @deferred
-    async def abort(self, jobId: str, error: JobError | None = None) -> None:
+    async def abort(
+        self, jobId: str, error: JobError | None = None, told: Told = NOTHING_TOLD
+    ) -> None:
         """
         Abort a job that has not ended (2.2.3.6); one that is ABORTED stays as it is (A-03).
 
         @param error: why, where it is not the user who asks (A-08).
+        @param told: what the record of the move says.
         @raise IllegalMove: if it has ended otherwise.
         """
         async with self._locked(jobId) as (t, record, _):
-            await self._abort(t, record, error)
+            await self._abort(t, record, error, told)
 
     async def _abort(
-        self, t: Transaction, record: JobRecord, error: JobError | None = None
+        self,
+        t: Transaction,
+        record: JobRecord,
+        error: JobError | None = None,
+        told: Told = NOTHING_TOLD,
     ) -> None:
         if record.phase != ABORTED:
-            await self._move(t, record, ABORTED, error)
+            await self._move(t, record, ABORTED, error, told=told)
 
     @deferred
     async def abortOverdue(self, jobId: str) -> bool:
@@ -296,19 +320,24 @@ class ChangeableJobs(ReadableJobs):
         phase: Phase,
         error: JobError | None = None,
         ended: bool = False,
+        told: Told = NOTHING_TOLD,
+        priority: int | None = None,
     ) -> None:
         """
         Make a move, in both tables.
 
         @param ended: the work has ended by itself, so that nobody has to end it.
+        @param told: what the record of the move says.
+        @param priority: in the queue; the job class's if not given.
         """
         checkMove(record.phase, phase)
         if phase is ERROR and error is None:
             error = JobError(message="The job failed.")
-        await self.table.move(record, phase, error, t)
+        await self.table.move(record, phase, error, t, told)
         if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
             await self.table.dequeue(record.jobId, t, ended=ended)
         if phase is QUEUED:
-            await self.table.run("enqueue", {"jobId": record.jobId, "priority": 0}, t)
+            priority = self.priority if priority is None else priority
+            await self.table.run("enqueue", {"jobId": record.jobId, "priority": priority}, t)
         elif phase is EXECUTING and record.phase is QUEUED:
             await self.table.run("occupy", {"jobId": record.jobId}, t)

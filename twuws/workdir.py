@@ -80,10 +80,12 @@ class WorkDir(WorkPlace):
     One job's directory.
 
     @ivar path: the directory; it need not be there yet.
+    @ivar attempt: which attempt at the job writes here, or is read of; C{None} for any.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], attempt: int | None = None) -> None:
         self.path = Path(path)
+        self.attempt = attempt
         self.job = self.path / "job.json"
         self.parameters = self.path / "parameters"
         self.results = self.path / "results"
@@ -120,15 +122,20 @@ class WorkDir(WorkPlace):
 
     def writeOutcome(self, outcome: Outcome) -> None:
         """Say how the work ended; the file appears whole, or not at all."""
-        self._write(self.outcome, outcome.asJSON())
+        self._write(self.outcome, {**outcome.asJSON(), "attempt": self.attempt})
 
     def readOutcome(self) -> Outcome | None:
-        """How the work ended; C{None} if it has not."""
+        """How the work ended; C{None} if it has not, or that is of another attempt."""
         try:
             with _openRegular(self.outcome) as f:
-                return Outcome.fromJSON(json.loads(f.read()))
+                stored = json.loads(f.read())
         except FileNotFoundError:
             return None
+        return Outcome.fromJSON(stored) if self._isOurs(stored) else None
+
+    def _isOurs(self, stored: dict[str, Any]) -> bool:
+        """Whether the attempt that is read wrote this, or one that does not say."""
+        return self.attempt is None or stored.get("attempt") in (None, self.attempt)
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         temporary = path.with_name(path.name + ".new")
@@ -171,7 +178,7 @@ class WorkDir(WorkPlace):
 
     def addEvent(self, event: str, **fields: Any) -> None:
         """Append one line to C{events.jsonl}; lines of several writers do not mix."""
-        line = json.dumps({"event": event, **fields}) + "\n"
+        line = json.dumps({"event": event, "attempt": self.attempt, **fields}) + "\n"
         with self.events.open("ab", buffering=0) as f:
             f.write(line.encode("ascii"))
 
@@ -179,7 +186,8 @@ class WorkDir(WorkPlace):
         """
         The events from an offset in bytes on, and the offset where the next ones will be.
 
-        Lines that are not JSON, or too long, are passed over: work can write here too.
+        Lines that are not JSON, or too long, are passed over: work can write here too.  So
+        are those of other attempts.
         """
         try:
             with _openRegular(self.events) as f:
@@ -198,7 +206,8 @@ class WorkDir(WorkPlace):
                 event = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(event, dict) and isinstance(event.get("event"), str):
+            isEvent = isinstance(event, dict) and isinstance(event.get("event"), str)
+            if isEvent and self._isOurs(event):
                 yield event
 
     # Results
@@ -261,11 +270,11 @@ class WorkDirs:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
 
-    def forJob(self, jobId: str) -> WorkDir:
-        """The directory of one job, whether it is there or not."""
+    def forJob(self, jobId: str, attempt: int | None = None) -> WorkDir:
+        """The directory of one job, whether it is there or not; see L{WorkDir}."""
         if not isSafeName(jobId):
             raise ValueError(f"{jobId!r} is no job id")
-        return WorkDir(self.root / jobId[:2] / jobId)
+        return WorkDir(self.root / jobId[:2] / jobId, attempt)
 
     def uploads(self) -> Path:
         """Where uploads wait for their job: on the same file system, so that moving is cheap."""

@@ -11,6 +11,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from twuws import family
+
 if TYPE_CHECKING:
     from twuws.workplace import WorkPlace
 
@@ -79,6 +81,7 @@ class Worker:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         os.setpgid(0, 0)
+        family.dieWithParent()
         os.chdir("results")
         stdin, stdout, stderr = self.streams
         os.dup2(os.open(self.job["stdin"], os.O_RDONLY) if self.job["stdin"] else stdin, 0)

@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from twisted.web.server import Site
 
 from twuws import schema
-from twuws.chores import JobServices
 from twuws.composition import embeddedPostgres, makeDataDir, makeServices
 from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
+from twuws.jobservices import JobServices
 from twuws.web.bodies import requestFactory
 
 log = Logger()
@@ -47,6 +47,7 @@ class WorkerService(Service):
         self.url: str | None = None
         self._starting: Deferred[None] = succeed(None)
         self._begun: list[Any] = []
+        self._jobServices: JobServices | None = None
 
     def startService(self) -> None:
         super().startService()
@@ -70,10 +71,15 @@ class WorkerService(Service):
         except DatabaseUnavailable as e:
             raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
         services = makeServices(config, database)
-        self._add(JobServices(services, config.slots))
-        await self._listen(services)
+        jobServices = JobServices(services, config.slots, config.node, self.reactor.stop)
+        self._add(jobServices)
         names = ", ".join(uws.name for uws in services)
-        log.info("twuws serves {names} at {url}", names=names, url=self.url)
+        if config.node.servesWeb:
+            await self._listen(services)
+            log.info("twuws serves {names} at {url}", names=names, url=self.url)
+        else:
+            log.info("twuws runs jobs of {names}", names=names)
+        self._jobServices = jobServices
 
     async def _dsn(self) -> str:
         """Where the database is; if it is our own, it is started."""
@@ -115,10 +121,16 @@ class WorkerService(Service):
         self.reactor.callLater(0, self.reactor.stop)
 
     async def stopService(self) -> None:
-        """Stop all of it; work in processes of its own goes on."""
+        """
+        Stop all of it; what becomes of jobs that run is a matter of configuration.
+
+        HTTP is answered until they have ended, where they are waited for.
+        """
         super().stopService()
         self._starting.cancel()
         await shield(self._starting)
+        if self._jobServices is not None:
+            await self._jobServices.drain()
         while self._begun:
             await maybeDeferred(self._begun.pop().stopService)
 

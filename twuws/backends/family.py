@@ -22,6 +22,8 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from twuws import family
+
 log = Logger()
 
 #: The variable that marks the environment of work and runner.
@@ -33,18 +35,36 @@ INTERVAL = 0.05
 #: How long to go on killing what does not die, s.
 PATIENCE = 1.5
 
-#: Start times depend on the clock, which may have been set since, s.
-TOLERANCE = 2.0
+
+def startOf(pid: int) -> str | None:
+    """See L{twuws.family.startOf}; on any system."""
+    if os.path.exists("/proc/self/stat"):
+        return family.startOf(pid)
+    try:
+        return str(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def ofThisBoot(ref: Mapping[str, Any]) -> bool:
+    """Whether the host still runs that C{ref} is of: if not, its numbers are others' now."""
+    boot, ticks, _ = str(ref.get("started", "")).partition(":")
+    now = startOf(os.getpid()) or ""
+    return not ticks or now.partition(":")[0] == boot
 
 
 def isRunner(process: psutil.Process, ref: Mapping[str, Any]) -> bool:
-    """Whether a process is the runner in C{ref}, rather than a later one with its number."""
+    """
+    Whether a process is the runner in C{ref}, rather than a later one with its number: by its
+    start, and by its mark where that can be seen.
+    """
     try:
         if process.pid != ref["pid"] or process.status() == psutil.STATUS_ZOMBIE:
             return False
         with suppress(psutil.AccessDenied):
-            return bool(process.environ().get(MARK) == ref["marker"])
-        return _startedWith(ref)
+            if process.environ().get(MARK) != ref["marker"]:
+                return False
+        return bool(startOf(process.pid) == ref["started"])
     except psutil.NoSuchProcess:
         return False
 
@@ -77,11 +97,7 @@ def members(ref: Mapping[str, Any]) -> list[psutil.Process]:
 
 def _startedWith(ref: Mapping[str, Any]) -> bool:
     """Whether a session with the runner's number is the runner's, which may be dead."""
-    try:
-        leader = psutil.Process(ref["pid"])
-        return bool(abs(leader.create_time() - ref["startTime"]) < TOLERANCE)
-    except psutil.NoSuchProcess:
-        return True
+    return startOf(ref["pid"]) in (ref["started"], None)
 
 
 def _isMarked(process: psutil.Process, ref: Mapping[str, Any]) -> bool:
@@ -128,17 +144,17 @@ async def end(reactor: Any, ref: Mapping[str, Any], grace: float) -> list[int]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
 
     deadline = reactor.seconds() + grace
-    family = await inThread(members, ref)
-    signalAll(family, signal.SIGTERM)
-    while family and reactor.seconds() < deadline:
+    found = await inThread(members, ref)
+    signalAll(found, signal.SIGTERM)
+    while found and reactor.seconds() < deadline:
         await deferLater(reactor, INTERVAL, lambda: None)
         # Looking at all processes is dear: do it once those that are known have gone.
-        family = living(family) or await inThread(members, ref)
-    while family := await inThread(members, ref):
+        found = living(found) or await inThread(members, ref)
+    while found := await inThread(members, ref):
         if reactor.seconds() > deadline + PATIENCE:
-            left = [process.pid for process in family]
+            left = [process.pid for process in found]
             log.error("work {marker} cannot be killed: {left}", marker=ref["marker"], left=left)
             return left
-        signalAll(family, signal.SIGKILL)
+        signalAll(found, signal.SIGKILL)
         await deferLater(reactor, INTERVAL, lambda: None)
     return []

@@ -14,7 +14,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import psutil
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
@@ -92,11 +91,11 @@ class ProcessBackend:
 
     name = "process"
 
-    def __init__(self, reactor: Any = None) -> None:
+    def __init__(self, reactor: Any = None, host: str | None = None) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
-        self.host = socket.gethostname()
+        self.host = host or socket.gethostname()
 
     def _inThread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
@@ -139,7 +138,7 @@ class ProcessBackend:
             "backend": self.name,
             "host": self.host,
             "pid": pid,
-            "startTime": psutil.Process(pid).create_time(),
+            "started": family.startOf(pid),
             "marker": _marker(work),
         }
 
@@ -186,15 +185,15 @@ def _withoutOutcome(reason: tuple[int, bytes] | None) -> Outcome:
     @param reason: its exit status and the end of its stderr, if it was our child.
     """
     if reason is None:
-        return Outcome.failed(
-            "The job's runner was killed, or its host restarted", type="transient"
-        )
+        return endings.lost("The job's runner was killed, or its host restarted")
     status, trouble = reason
     if status == 0:
-        return Outcome.failed("The job's runner ended without an outcome", type="transient")
+        return endings.lost("The job's runner ended without an outcome")
     error = endings.ofStatus("The job's runner", status, trouble).error
     assert error is not None
-    isTransient = status < 0 or status == DISK_TROUBLE
+    if status < 0:
+        return endings.lost(error.message)
+    isTransient = status == DISK_TROUBLE
     return Outcome.failed(  # what a runner says of itself is not for clients
         error.message, type="transient" if isTransient else error.type, traceback=error.detail
     )

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from asyncio import CancelledError as AsyncioCancelled
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from twuws import endings
+from twuws.backends.family import startOf
 from twuws.interfaces import IBackend, Running, Work
 from twuws.jobs import Outcome, UWSJob
 from twuws.phases import COMPLETED
@@ -36,12 +36,11 @@ class ReactorBackend:
 
     name = "reactor"
 
-    def __init__(self, reactor: Any = None) -> None:
+    def __init__(self, reactor: Any = None, host: str | None = None) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
-        self.host = socket.gethostname()
-        self.startTime = time.time()
+        self.host = host or socket.gethostname()
         self._tasks: dict[str, Deferred[Outcome]] = {}
         self._waiting: dict[str, list[Deferred[None]]] = {}
 
@@ -53,10 +52,10 @@ class ReactorBackend:
             "backend": self.name,
             "host": self.host,
             "pid": os.getpid(),
-            "startTime": self.startTime,
+            "started": startOf(os.getpid()),
             "marker": f"{work.job.jobId}.{work.job.attempt}",
         }
-        place = WorkDir(work.directory.path)
+        place = WorkDir(work.directory.path, work.job.attempt)
         await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
         place.news = work.news  # type: ignore[method-assign,assignment]
         await remember(ref)

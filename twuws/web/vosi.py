@@ -12,7 +12,6 @@ from twisted.internet.defer import TimeoutError
 from twisted.logger import Logger
 from twisted.web.http import CACHED
 
-from twuws.chores import Heartbeat
 from twuws.documents.vosi import availabilityDocument, capabilitiesDocument
 from twuws.errors import DatabaseUnavailable, NotFound
 from twuws.uws import UWS
@@ -20,9 +19,6 @@ from twuws.web import answers
 from twuws.web.uwsactions import choose, methodOf
 
 log = Logger()
-
-#: How many heartbeats of a node may fail to come before it counts as silent.
-_MISSED = 3
 
 
 class VOSI:
@@ -68,7 +64,9 @@ class VOSI:
         troubles = []
         if not self._uws.watcher.running:
             troubles.append("The service is starting or stopping.")
-        asked = {"service": self._uws.name, "silence": _MISSED * Heartbeat.interval}
+        elif self._uws.leaving is not None:
+            troubles.append(self._uws.leaving)
+        asked = {"service": self._uws.name}
         looking = self._uws.runCanned("nodesTakingJobs", asked)
         try:
             nodes = await looking.addTimeout(self.patience, self._uws.database.reactor)
