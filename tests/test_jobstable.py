@@ -126,16 +126,16 @@ FILL = """
 
 QUEUE = """
     INSERT INTO queue (job_id, service, queued_at, claimed_at, deadline, node)
-    SELECT job_id, service, creation_time, CASE WHEN n % 2 = 0 THEN now() END,
-           CASE WHEN n % 2 = 0 THEN now() + (n - 21) * interval '1 min' END,
-           CASE WHEN n % 2 = 0 THEN 'n' END
+    SELECT job_id, service, creation_time, CASE WHEN n % 50 = 0 THEN now() END,
+           CASE WHEN n % 50 = 0 THEN now() + (n - 1051) * interval '1 min' END,
+           CASE WHEN n % 50 = 0 THEN 'n' END
     FROM (SELECT *, row_number() OVER (ORDER BY creation_time, job_id) AS n FROM jobs
           WHERE phase = 'QUEUED') q"""
 
 
 @pytest.fixture
 def many(database):
-    """A hundred thousand jobs, five thousand of them queued or executing."""
+    """A hundred thousand jobs, and five thousand that are queued, a hundred of them claimed."""
     import pytest_twisted
 
     for sql, args in (
@@ -147,6 +147,11 @@ def many(database):
             None,
         ),
         (QUEUE, None),
+        (
+            "INSERT INTO nodes (node, host, pid, started, version, slots, services, lease_ends)"
+            " VALUES ('n', 'h', 1, '', '', 1, '{many}', now() + interval '1 hour')",
+            None,
+        ),
         ("ANALYZE jobs", None),
         ("ANALYZE queue", None),
     ):
@@ -195,6 +200,9 @@ def listing(**more):
     }
 
 
+#: The tables that can be large.
+LARGE = ("jobs", "queue", "events")
+
 MIDDLE = datetime.now(UTC) - timedelta(minutes=MANY // 2)
 
 CASES = {
@@ -212,10 +220,16 @@ CASES = {
     "after": ("listJobs", listing(after=datetime.now(UTC) - timedelta(minutes=50)), 200),
     "claim": (
         "claim",
-        {"services": ["many"], "node": "n", "host": "h"},
-        8,
+        {
+            "services": ["many"],
+            "limits": [90_000],
+            "inAll": 90_000,
+            "perOwner": 90_000,
+            "node": "n",
+            "host": "h",
+        },
+        100 + 20,  # what runs is counted
     ),
-    "anyWaiting": ("anyWaiting", {"services": ["many"]}, 2),
     "expiredJobs": (
         "expiredJobs",
         {"service": "many", "afterTime": "-infinity", "afterId": "", "limit": 200},
@@ -230,7 +244,7 @@ async def test_cost_beside_many_jobs(many):
     for what, (statementId, args, most) in CASES.items():
         nodes = await explained(many, statementId, **args)
         kinds = {node["Node Type"] for node in nodes}
-        whole = [n for n in nodes if n["Node Type"] == "Seq Scan"]
+        whole = [n for n in nodes if n["Node Type"] == "Seq Scan" and n["Relation Name"] in LARGE]
         assert not whole, (what, whole)
         assert any("Index" in kind for kind in kinds), (what, kinds)
         assert read(nodes) <= most, (what, read(nodes), nodes)

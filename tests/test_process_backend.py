@@ -86,7 +86,7 @@ async def test_success(backend, tmp_path):
     assert refs == [running.ref]
     assert running.ref["backend"] == "process"
     assert running.ref["marker"] == f"{work.job.jobId}.1"
-    assert running.ref["startTime"] == psutil.Process(running.ref["pid"]).create_time()
+    assert running.ref["started"] == family.startOf(running.ref["pid"])
     assert (await running.ended).phase == COMPLETED
     assert (work.directory.results / "out.txt").read_text() == "é ü"
     assert not isAlive(running.ref["pid"])
@@ -297,7 +297,7 @@ async def test_stopTouchesNobodyElse(backend, tmp_path):
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
         ref = {
             "backend": "process", "host": backend.host, "pid": other.pid,
-            "startTime": time.time() - 3600, "marker": "gone.1",
+            "started": "another boot:17", "marker": "gone.1",
         }  # fmt: skip
         assert await backend.find(shell(tmp_path, "true"), ref) is None
         await backend.stop(ref, 0.1)
@@ -306,7 +306,7 @@ async def test_stopTouchesNobodyElse(backend, tmp_path):
 
 
 async def test_otherHosts(backend, tmp_path):
-    ref = {"backend": "process", "host": "other", "pid": 1, "startTime": 0, "marker": "a.1"}
+    ref = {"backend": "process", "host": "other", "pid": 1, "started": "x:0", "marker": "a.1"}
     assert await backend.find(shell(tmp_path, "true"), ref) is None
     with pytest.raises(UWSError, match="Work on other cannot be stopped from"):
         await backend.stop(ref, 0)

@@ -17,6 +17,8 @@ import pytest
 
 import twuws
 from tests.working import isAlive, makeRecord, readable, waitUntil
+from twuws import family
+from twuws.leases import LeaseFile
 from twuws.phases import COMPLETED, ERROR
 from twuws.workdir import WorkDir
 
@@ -111,7 +113,8 @@ def test_aCommandsResults(tmp_path):
     events, _ = place.readEvents()
     assert [event["event"] for event in events] == ["started", "result", "result"]
     assert events[1] == {
-        "event": "result", "id": "out", "file": "out.txt", "mediaType": "text/plain", "size": 5,
+        "event": "result", "attempt": 3, "id": "out", "file": "out.txt",
+        "mediaType": "text/plain", "size": 5,
     }  # fmt: skip
     assert events[2]["id"] == "two"
     assert (place.results / "out.txt").read_text() == "é ü"
@@ -131,14 +134,78 @@ def test_aJobClass(tmp_path):
     assert (result["id"], result["size"]) == ("sum", 3)
 
 
+def test_lease(tmp_path):
+    """The work goes on while somebody renews the lease, and ends before it does."""
+    lease = LeaseFile(tmp_path, "node")
+    lease.renew(family.clock() + 2)
+    place = prepare(tmp_path, command=sh("trap '' TERM; echo $$; sleep 60 & wait; wait"))
+    lease.take(place.path)
+    with go(place) as process:
+        pid = waitUntil(lambda: readable(place.stdout))
+        begun = family.clock()
+        waitUntil(lambda: family.clock() > begun + 1)
+        ends = family.clock() + 2
+        lease.renew(ends)
+        process.wait(20)
+        assert ends - 0.3 - 0.7 < family.clock() < ends + 0.1
+        assert killed(int(pid))
+    outcome = place.readOutcome()
+    assert (outcome.phase, outcome.isLost, outcome.error.type) == (ERROR, True, "transient")
+
+
+def test_leaseOfAnotherNode(tmp_path):
+    """Work that is taken over depends on the lease of whoever did."""
+    first, second = LeaseFile(tmp_path, "first"), LeaseFile(tmp_path, "second")
+    first.renew(family.clock() + 1.5)
+    second.renew(family.clock() + 60)
+    place = prepare(tmp_path, command=sh("sleep 2.5"))
+    first.take(place.path)
+    with go(place) as process:
+        waitUntil(lambda: place.readEvents()[0])
+        second.take(place.path)
+        process.wait(20)
+    assert place.readOutcome().phase == COMPLETED
+
+
+def test_leaseThatIsOver(tmp_path):
+    """Nothing begins if the service has slept before it said so."""
+    lease = LeaseFile(tmp_path, "node")
+    lease.renew(family.clock() - 1)
+    place = prepare(tmp_path, command=sh("touch begun"))
+    lease.take(place.path)
+    with go(place) as process:
+        process.wait(20)
+    assert place.readOutcome().isLost
+    assert not (place.results / "begun").exists()
+
+
+def test_runnerIsKilled(tmp_path):
+    """The work does not outlive whoever would end it."""
+    place = prepare(tmp_path, command=sh("echo $$; exec sleep 60"))
+    with go(place) as process:
+        pid = waitUntil(lambda: readable(place.stdout))
+        process.kill()
+        waitUntil(lambda: killed(int(pid)), 5)
+
+
+def test_attemptsAreKeptApart(tmp_path):
+    """What another attempt has left, or still writes, is not taken for this one's."""
+    outcome, place = outcomeOf(tmp_path, command=["true"])
+    assert outcome.phase == COMPLETED
+    for attempt, found in ((3, True), (4, False), (None, True)):
+        other = WorkDir(place.path, attempt)
+        assert (other.readOutcome() is not None) is found
+        assert bool(other.readEvents()[0]) is found
+
+
 def test_startedTellsWhoRuns(tmp_path):
     place = prepare(tmp_path, command=["sleep", "60"])
     with go(place) as process:
         (started,) = waitUntil(lambda: place.readEvents()[0])
         assert started["pid"] == process.pid
         assert started["host"] == os.uname().nodename
-        known = psutil.Process(process.pid).create_time()
-        assert started["startTime"] == pytest.approx(known, abs=0.02)
+        assert started["attempt"] == 3
+        assert started["started"] == family.startOf(process.pid)
         assert os.getsid(process.pid) == process.pid
         process.terminate()
 

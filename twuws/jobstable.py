@@ -227,7 +227,7 @@ class JobsTable:
         phase: Phase,
         error: JobError | None,
         conn: Transaction,
-        told: Told,
+        told: Told = NOTHING_TOLD,
     ) -> None:
         """Write a move that has been found to be right, of a row that is locked."""
         args = {

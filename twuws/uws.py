@@ -23,7 +23,7 @@ from twuws.errors import (
 )
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, JobRecord, UWSJob
-from twuws.jobstable import NOTHING_TOLD, Told
+from twuws.jobstable import Told
 from twuws.phases import (
     ABORTED,
     ARCHIVED,
@@ -267,7 +267,7 @@ class UWS(WorkedJobs):
         """Keep the metadata of a job, until its destruction time comes again (U-092, U-093)."""
         if record.phase in IN_QUEUE:
             why = JobError(message="The job was stopped, for its destruction time had come.")
-            await self.table.move(record, ABORTED, why, t, NOTHING_TOLD)
+            await self.table.move(record, ABORTED, why, t)
         expired = Told(why="Its destruction time had come.")
         await self.table.move(record, ARCHIVED, None, t, expired)
         until = now + timedelta(seconds=self.policy.archive)

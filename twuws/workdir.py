@@ -178,7 +178,8 @@ class WorkDir(WorkPlace):
 
     def addEvent(self, event: str, **fields: Any) -> None:
         """Append one line to C{events.jsonl}; lines of several writers do not mix."""
-        line = json.dumps({"event": event, "attempt": self.attempt, **fields}) + "\n"
+        attempt = {} if self.attempt is None else {"attempt": self.attempt}
+        line = json.dumps({"event": event, **attempt, **fields}) + "\n"
         with self.events.open("ab", buffering=0) as f:
             f.write(line.encode("ascii"))
 

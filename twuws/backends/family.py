@@ -64,7 +64,7 @@ def isRunner(process: psutil.Process, ref: Mapping[str, Any]) -> bool:
         with suppress(psutil.AccessDenied):
             if process.environ().get(MARK) != ref["marker"]:
                 return False
-        return bool(startOf(process.pid) == ref["started"])
+        return bool(startOf(process.pid) == ref.get("started"))
     except psutil.NoSuchProcess:
         return False
 
@@ -97,7 +97,7 @@ def members(ref: Mapping[str, Any]) -> list[psutil.Process]:
 
 def _startedWith(ref: Mapping[str, Any]) -> bool:
     """Whether a session with the runner's number is the runner's, which may be dead."""
-    return startOf(ref["pid"]) in (ref["started"], None)
+    return startOf(ref["pid"]) in (ref.get("started"), None)
 
 
 def _isMarked(process: psutil.Process, ref: Mapping[str, Any]) -> bool:

@@ -1,0 +1,247 @@
+"""What runs next, and how much runs at a time: exact on all nodes together, and fair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.working import until
+from twuws import UWSJob
+from twuws.database import Database
+from twuws.jobs import Outcome
+from twuws.jobservices import JobServices
+from twuws.jobstable import JobsTable
+from twuws.node import Node, NodeSettings, RunLimits
+from twuws.phases import COMPLETED
+from twuws.uws import UWS
+
+
+class Nothing(UWSJob):
+    """Does nothing, somewhere else."""
+
+    async def run(self):
+        pass
+
+
+class Until(UWSJob):
+    """Runs until it is told to end."""
+
+    running: list[Until] = []
+
+    async def run(self):
+        self.end = Deferred()
+        self.running.append(self)
+        try:
+            await self.end
+        finally:
+            self.running.remove(self)
+
+
+@pytest.fixture
+def services(database, tmp_path):
+    return {
+        name: UWS(Nothing, database=database, directory=tmp_path / "jobs", name=name)
+        for name in ("one", "two")
+    }
+
+
+def nodeOf(services, **limits):
+    table = next(iter(services.values())).table
+    return Node(table, list(services), 1, NodeSettings(limits=RunLimits(**limits)))
+
+
+async def queued(uws, owner=None, priority=None):
+    jobId = await uws.getNewJobId(owner=owner)
+    await uws.run(jobId, priority=priority)
+    return jobId
+
+
+async def end(services, record):
+    await services[record.service].recordOutcome(
+        record.jobId, record.attempt, Outcome(phase=COMPLETED), (), {}
+    )
+
+
+async def claimAll(node):
+    found = []
+    while (record := await node.claim()) is not None:
+        found.append(record)
+    return found
+
+
+async def test_limit_in_all(services):
+    node = nodeOf(services, inAll=3)
+    for uws in services.values():
+        for owner in ("a", "b"):
+            await queued(uws, owner)
+    records = await claimAll(node)
+    assert len(records) == 3
+    assert node.isLimited
+    assert not node.isHeld
+    await end(services, records[0])
+    assert await node.claim()
+    assert await claimAll(node) == []
+    assert not node.isLimited
+
+
+async def test_limit_of_a_service(services):
+    node = nodeOf(services, perService={"one": 1})
+    for uws in services.values():
+        for _ in range(3):
+            await queued(uws)
+    records = await claimAll(node)
+    assert Counter(record.service for record in records) == {"one": 1, "two": 3}
+    assert node.isLimited
+
+
+async def test_limit_of_an_owner(services):
+    """It counts in all services together; who is anonymous is one."""
+    node = nodeOf(services, perOwner=2)
+    for uws in services.values():
+        for owner in ("a", "a", "b", None, None):
+            await queued(uws, owner)
+    records = await claimAll(node)
+    assert Counter(record.owner for record in records) == {"a": 2, "b": 2, None: 2}
+
+
+async def test_what_is_being_stopped_takes_its_place(services):
+    """Until nothing of its work is left, whatever its phase says."""
+    node = nodeOf(services, inAll=1)
+    uws = services["one"]
+    await queued(uws, "a")
+    record = await node.claim()
+    await node.remember(record, {"backend": "none"})
+    await queued(uws, "b")
+    await uws.abort(record.jobId)
+    assert await node.claim() is None
+    assert node.isLimited
+    await node.stopped(record.jobId, record.attempt)
+    assert (await node.claim()).owner == "b"
+
+
+async def test_limits_on_many_nodes_at_once(services):
+    """Ten nodes, each on a connection of its own, end and claim as fast as they can."""
+    uws = services["one"]
+    random = Random(7)
+    owners = [random.choice("abcd") for _ in range(150)]
+    await gatherResults([Deferred.fromCoroutine(queued(uws, owner)) for owner in owners])
+    settings = NodeSettings(limits=RunLimits(inAll=5, perOwner=2))
+    databases = [Database(uws.database.dsn, schema=uws.database.schema, size=2) for _ in range(10)]
+    running = Counter()
+    most = Counter()
+    done = []
+
+    async def work(node):
+        while len(done) < len(owners):
+            record = await node.claim()
+            if record is None:
+                continue
+            running[record.owner] += 1
+            most[record.owner] = max(most[record.owner], running[record.owner])
+            most["all"] = max(most["all"], running.total())
+            await uws.database.query("SELECT pg_sleep(0.05)")
+            running[record.owner] -= 1  # before it can be another's
+            await end(services, record)
+            done.append(record.jobId)
+
+    nodes = [Node(JobsTable(database), ["one"], 1, settings) for database in databases]
+    await gatherResults([Deferred.fromCoroutine(work(node)) for node in nodes])
+    assert len(set(done)) == len(owners)
+    assert most["all"] == 5
+    assert all(number == 2 for owner, number in most.items() if owner != "all")
+    for database in databases:
+        await database.stopService()
+
+
+async def test_order(services):
+    """By priority, then the owner with the fewest running, then by time."""
+    one, two = services.values()
+    node = nodeOf(services)
+    order = [
+        await queued(one, "busy", priority=5),
+        await queued(one, "busy"),
+        await queued(two, "busy"),
+        await queued(one, "early"),
+        await queued(two, "late"),
+        await queued(one, "late"),
+        await queued(one, "never", priority=-1),
+    ]
+    busyFirst, busy, busyToo, early, late, lateToo, last = order
+    claimed = [record.jobId for record in await claimAll(node)]
+    # "busy" has one running after the first, "early" and "late" have none.
+    assert claimed == [busyFirst, early, late, busy, lateToo, busyToo, last]
+
+
+async def test_long_queue_of_one_owner(services):
+    """Who queues ten thousand jobs delays another's first by one job at most, at no cost."""
+    uws = services["one"]
+    node = nodeOf(services)
+    await uws.database.query(
+        "INSERT INTO jobs (job_id, service, owner, phase, execution_duration)"
+        " SELECT md5(n::text), 'one', 'many', 'QUEUED', 0 FROM generate_series(1, 10000) n"
+    )
+    await uws.database.query(
+        "INSERT INTO queue (job_id, service, owner)"
+        " SELECT job_id, service, owner FROM jobs WHERE owner = 'many'"
+    )
+    assert (await node.claim()).owner == "many"
+    jobId = await queued(uws, "other")
+    assert (await node.claim()).jobId == jobId
+    reactor = uws.database.reactor
+    began = reactor.seconds()
+    for _ in range(20):
+        await node.claim()
+    assert reactor.seconds() - began < 2
+
+
+async def test_what_cannot_be_claimed(services):
+    """A node that is asked to leave, or is not known to be alive, takes nothing."""
+    uws = services["one"]
+    await queued(uws)
+    node = nodeOf(services)
+    await node.beat()
+    await uws.table.run("drain", {"node": node.name, "how": "leave"})
+    assert await node.claim() is None
+    assert not node.isLimited
+    await node.beat()
+    assert node.draining == "leave"
+    other = nodeOf(services)
+    await other.beat()
+    await uws.database.query("UPDATE nodes SET lease_ends = now() - interval '1 s'")
+    assert await other.claim() is None
+    await other.beat()
+    assert await other.claim()
+
+
+async def test_place_that_gets_free_elsewhere(database, tmp_path):
+    """A node that a limit holds back hears when it does not any more, without polling."""
+    Until.running.clear()
+    settings = NodeSettings(limits=RunLimits(inAll=1))
+    services = [
+        UWS(Until, database=database, directory=tmp_path / "jobs", name=name)
+        for name in ("one", "two")
+    ]
+    both = [JobServices([uws], slots=1, settings=settings) for uws in services]
+    for jobServices in both:
+        jobServices.startService()
+    await until(lambda: all(jobServices.running for jobServices in both))
+    first = await queued(services[0])
+    await until(lambda: len(Until.running) == 1)
+    second = await queued(services[1])
+    await until(lambda: both[1].node.isLimited)
+    reactor = database.reactor
+    began = reactor.seconds()
+    Until.running[0].end.callback(None)
+    await until(lambda: any(job.jobId == second for job in Until.running))
+    assert reactor.seconds() - began < 1  # the safety net is 30 s
+    # The same when the job is aborted, once its work has ended.
+    third = await queued(services[0])
+    await until(lambda: both[0].node.isLimited)
+    await services[1].abort(second)
+    await until(lambda: any(job.jobId == third for job in Until.running))
+    assert (await services[0].getJob(first)).phase == "COMPLETED"
+    for jobServices in both:
+        await jobServices.stopService()
