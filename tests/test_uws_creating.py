@@ -153,8 +153,8 @@ async def test_all_answers_lost(make, monkeypatch):
     uws = make()
     create = uws.table.create
 
-    async def lossy(*args):
-        await create(*args)
+    async def lossy(*args, **more):
+        await create(*args, **more)
         raise DatabaseUnavailable
 
     monkeypatch.setattr(uws.table, "create", lossy)
@@ -169,8 +169,8 @@ async def test_lost_answer(make, monkeypatch):
     uws = make()
     create, tries = uws.table.create, []
 
-    async def lossy(*args):
-        result = await create(*args)
+    async def lossy(*args, **more):
+        result = await create(*args, **more)
         tries.append(result)
         if len(tries) == 1:
             raise DatabaseUnavailable
