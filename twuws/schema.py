@@ -82,7 +82,7 @@ def checkServer(encoding: str, version: int) -> None:
     if encoding != "UTF8":
         raise UWSError(
             f"The database's encoding is {encoding}, which not all texts can be stored in: make"
-            " another one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            " another one, with ENCODING 'UTF8' TEMPLATE template0."
         )
 
 
@@ -101,7 +101,7 @@ async def _locked(database: Database) -> AsyncIterator[tuple[Transaction, int]]:
         why = str(e).partition("\n")[0]
         raise UWSError(
             f"The database refuses it: {why}. Its user must be able to write, and to make the"
-            f" schema {database.schema!r} or own it: GRANT CREATE ON DATABASE … TO … lets it."
+            f" schema {database.schema!r} or own it; GRANT CREATE ON DATABASE lets it."
         ) from e
 
 
