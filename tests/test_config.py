@@ -185,6 +185,18 @@ type = "Integr"
 type = "Integer"
 minimun = 3
 default = "x"
+[services.program.parameters.PHASE]
+type = "Text"
+[services.program.parameters.jobId]
+type = "Text"
+[services.program.parameters.C]
+type = "Text"
+[services.program.parameters.c]
+type = "Text"
+[services.program.parameters.d]
+type = "Real"
+minimum = 5
+maximum = 3
 [services.program.results."../x"]
 stream = "stdin"
 [services.program.limits]
@@ -211,6 +223,10 @@ memory = "much"
         "[services.program.parameters.a] type: expected one of Integer,",
         "[services.program.parameters.b] minimun: this key means nothing here; did you mean",
         "[services.program.parameters.b] default:",
+        "[services.program.parameters.PHASE] UWS gives this name another meaning",
+        "[services.program.parameters.jobId] this name is one of UWSJob itself",
+        "[services.program.parameters.c] expected names that differ in more than case, found C, c",
+        "[services.program.parameters.d] maximum: expected at least the minimum, 5, found 3",
         "[services.program.results.../x] file: expected a file name",
         "[services.program.results.../x] stream: expected stdout or stderr",
         "[services.program.limits] memory: expected a number of bytes",
@@ -227,6 +243,7 @@ memory = "much"
         ("", "services: expected at least one table"),
         ("services = 3", "expected a table"),
         ("a = ", "it is not TOML"),
+        ('listen = "ssl:1:privateKey=/none.pem"', "found 'ssl:1:privateKey=/none.pem' (No such"),
         ('[services.a]\ncommand = ["sh", "{}"]', "command:"),
         ('[services.a]\ncommand = ["no-such-program"]', "expected a program that is there"),
         ('[services.a]\ncommand = ["sh", "{x}"]', "found 'x'"),

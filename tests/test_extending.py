@@ -115,6 +115,45 @@ async def test_overriding(database, tmp_path):
     assert [known for known, _ in await uws.getIdsAndPhases()] == [jobId]
 
 
+STYLE = '<?xml-stylesheet type="text/css" href="{}.css"?>'
+
+
+class Styled(Mine):
+    """What is overridden is what clients see."""
+
+    jobdocPreamble = STYLE.format("job")
+    joblistPreamble = STYLE.format("jobs")
+
+
+async def test_overridden_over_http(database, tmp_path):
+    """Parameters from query and body, whatever the case; URLs; what is before documents."""
+    from twisted.internet import reactor
+
+    uws = Styled(Plain, database=database, directory=tmp_path, name="plain")
+    root = Resource()
+    root.putChild(b"plain", UWSResource(uws))
+    site = Site(root, parsePOSTFormSubmission=False)
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")
+    try:
+        for path, data in (("?y=21", b""), ("", {"Y": "21"}), ("?unused=1", {"y": "21"})):
+            created = await answersOf(port, "/plain/async" + path, data)
+            await treq.content(created)
+            (url,) = created.headers.getRawHeaders("location")
+            jobId = url.removeprefix("https://jobs.example.org/")
+            assert (await uws.getJob(jobId)).x == 42
+        jobs = await treq.text_content(await answersOf(port, "/plain/async"))
+        job = await treq.text_content(await answersOf(port, f"/plain/async/{jobId}"))
+        parameters = await treq.text_content(
+            await answersOf(port, f"/plain/async/{jobId}/parameters")
+        )
+    finally:
+        await port.stopListening()
+    assert jobs.index(STYLE.format("jobs")) < jobs.index("<uws:jobs")
+    assert f'href="{url}"' in jobs
+    for document in (job, parameters):
+        assert document.index(STYLE.format("job")) < document.index("<uws:")
+
+
 async def test_url_without_a_request(database, tmp_path):
     uws = UWS(Plain, database=database, directory=tmp_path, name="plain")
     with pytest.raises(ValueError, match="plain"):

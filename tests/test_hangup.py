@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 MULTIPART = b"Content-Type: multipart/form-data; boundary=b\r\n"
+JSON = b"Content-Type: application/json\r\n"
+OCTETS = b"Content-Type: application/octet-stream\r\n"
 PART = b'--b\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
 
 
@@ -28,12 +30,22 @@ def request(method, path, headers=b"", body=b""):
 def kinds(path):
     """Each kind of request, for a job at C{path}."""
     jobs = path.rpartition(b"/")[0]
+    service = jobs.rpartition(b"/")[0]
     upload = PART + b"x" * 300_000 + b"\r\n--b--\r\n"
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(upload), upload)
     return {
+        "front": request(b"GET", service or b"/"),
+        "capabilities": request(b"GET", service + b"/capabilities"),
+        "availability": request(b"GET", service + b"/availability"),
+        "sync": request(b"GET", service + b"/sync?x=1"),
+        "syncUpload": request(b"POST", service + b"/sync", MULTIPART, upload),
+        "filtered": request(b"GET", jobs + b"?PHASE=PENDING&LAST=3"),
         "list": request(b"GET", jobs),
         "create": request(b"POST", jobs, FORM, b"x=1&label=abc"),
         "createAndRun": request(b"POST", jobs + b"?PHASE=RUN", FORM, b"x=1"),
         "upload": request(b"POST", jobs, MULTIPART, upload),
+        "chunked": request(b"POST", jobs, MULTIPART + b"Transfer-Encoding: chunked\r\n") + chunks,
+        "json": request(b"POST", jobs, JSON, b'{"x": 1, "label": "abc", "PHASE": "RUN"}'),
         "uploadLater": request(b"POST", path + b"/parameters", MULTIPART, upload),
         "job": request(b"GET", path),
         "head": request(b"HEAD", path),
@@ -43,10 +55,17 @@ def kinds(path):
         "abort": request(b"POST", path + b"/phase", FORM, b"PHASE=ABORT"),
         "parameters": request(b"POST", path + b"/parameters", FORM, b"x=2"),
         "put": request(b"PUT", path + b"/parameters/x", b"", b"3"),
+        "putFile": request(b"PUT", path + b"/parameters/f", OCTETS, b"x" * 300_000),
+        "putPhase": request(b"PUT", path + b"/phase", b"", b"RUN"),
+        "oneParameter": request(b"GET", path + b"/parameters/x"),
         "duration": request(b"POST", path + b"/executionduration", FORM, b"EXECUTIONDURATION=9"),
         "destruction": request(b"POST", path + b"/destruction", FORM, b"DESTRUCTION="),
         "result": request(b"GET", path + b"/results/early"),
+        "range": request(b"GET", path + b"/results/result", b"Range: bytes=1-100\r\n"),
+        "stdout": request(b"GET", path + b"/stdout"),
+        "options": request(b"OPTIONS", path),
         "delete": request(b"DELETE", path),
+        "actionDelete": request(b"POST", path, FORM, b"ACTION=DELETE"),
         "nonsense": request(b"BREW", path),
     }
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+import twuws
+
 SOURCE = Path(os.environ.get("TWUWS_SOURCE", Path(__file__).parent.parent))
 #: What is no module, and easily forgotten.
 NEEDED = {
@@ -123,6 +125,11 @@ def test_help_names_every_option():
     for option in OPTIONS:
         (line,) = [line for line in shown.splitlines() if f"--{option}=" in line]
         assert line.split("=", 1)[1].strip(), f"{option} is not explained"
+
+
+def test_version_is_its_own():
+    assert run(script("twistd"), "uws", "--version").strip() == f"twuws {twuws.__version__}"
+    assert run(script("twuws"), "--version").strip() == f"twuws {twuws.__version__}"
 
 
 @pytest.mark.parametrize("statement", ["import twuws", "import twuws.service"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+
 import psycopg2
 import pytest
 from psycopg2.errors import CheckViolation
+from psycopg2.extensions import make_dsn, parse_dsn
 from twisted.internet.defer import Deferred, DeferredList
 
 from tests.test_database import Heard
 from tests.working import until
 from twuws import schema
 from twuws.database import Database
-from twuws.errors import SchemaMismatch
+from twuws.errors import SchemaMismatch, UWSError
 from twuws.phases import FINAL, Phase
 
 
@@ -116,6 +119,69 @@ async def test_failed_upgrade_changes_nothing(empty, monkeypatch):
         await schema.upgrade(empty)
     there = "SELECT FROM pg_namespace WHERE nspname = %s"
     assert await empty.query(there, (empty.schema,)) == []
+
+
+# What a database must be
+
+
+@asynccontextmanager
+async def besides(database, **options):
+    """Another Database on the same server."""
+    one = Database(make_dsn(database.dsn, **options), schema=database.schema, size=1)
+    try:
+        yield one
+    finally:
+        await one.stopService()
+
+
+@pytest.mark.parametrize("attempt", [schema.prepare, schema.upgrade])
+async def test_no_rights(empty, attempt):
+    """Who may make no schema there, or not read the one that is there, is told what is needed."""
+    role = f"{empty.schema}_role"
+    await empty.query(f"CREATE ROLE {role}")
+    try:
+        options = f"{parse_dsn(empty.dsn)['options']} -c role={role}"
+        async with besides(empty, options=options) as refused:
+            with pytest.raises(UWSError, match=f"permission denied.*{empty.schema}.*GRANT"):
+                await attempt(refused)
+            await schema.prepare(empty)
+            with pytest.raises(UWSError, match=f"permission denied.*{empty.schema}.*GRANT"):
+                await attempt(refused)
+    finally:
+        await empty.query(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("attempt", [schema.prepare, schema.upgrade])
+async def test_read_only(empty, attempt):
+    options = f"{parse_dsn(empty.dsn)['options']} -c default_transaction_read_only=on"
+    async with besides(empty, options=options) as refused:
+        with pytest.raises(UWSError, match=r"read-only.*GRANT"):
+            await attempt(refused)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+async def test_other_encodings(database, encoding):
+    """There, most texts cannot be stored, or come back as others."""
+    name = f"{database.schema}_{encoding.lower()}"
+    (server,) = await database.query("SELECT current_setting('server_version_num')::int AS is_")
+    await database.query(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0"
+        " LC_COLLATE 'C' LC_CTYPE 'C'" + " LOCALE_PROVIDER libc" * (server["is_"] >= 150_000)
+    )
+    try:
+        async with besides(database, dbname=name) as other:
+            with pytest.raises(UWSError, match=rf"{encoding}.*ENCODING 'UTF8'"):
+                await schema.prepare(other)
+            there = "SELECT FROM pg_namespace WHERE nspname = %s"
+            assert await other.query(there, (other.schema,)) == []
+    finally:
+        await database.query(f"DROP DATABASE {name}")
+
+
+def test_old_servers():
+    with pytest.raises(UWSError, match=r"PostgreSQL 12.*13 or newer"):
+        schema.checkServer("UTF8", 120_022)
+    schema.checkServer("UTF8", 130_000)
 
 
 # What the tables refuse

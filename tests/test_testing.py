@@ -121,16 +121,17 @@ def processesOf(directory):
     ]
 
 
-@pytest.mark.parametrize("end", ["stop", "kill", "interrupt"])
+@pytest.mark.parametrize("end", ["stop", "kill", "interrupt", "hang up"])
 def test_nothingIsLeft(end):
     """Neither service nor PostgreSQL nor work, however it ends."""
     with running() as service:
         _, pid = submit(service, 402.25)
         server = postmaster((service.dataDir / "postgres").resolve() / "cluster")
         assert server is not None
-        if end == "interrupt":
-            service.process.send_signal(signal.SIGINT)
-            assert service.process.wait(30) == -signal.SIGINT  # as twistd tells its shell
+        if end in ("interrupt", "hang up"):  # its terminal is closed
+            service.process.send_signal(signal.SIGINT if end == "interrupt" else signal.SIGHUP)
+            status = -signal.SIGINT if end == "interrupt" else 0  # as twistd tells its shell
+            assert service.process.wait(30) == status
             assert not server.is_running()
             assert isAlive(pid)  # for the next service to take over
         else:
@@ -207,6 +208,20 @@ def test_portInUse(shared):
     assert str(port) in line
     assert "--listen" in line
     assert runningDSN(shared / "port" / "postgres") is None
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("tcp:80800:interface=127.0.0.1", "port must be 0-65535"),
+        ("unix:/no/such/directory/socket", "No such file or directory"),
+        ("tcp:0:interface=192.0.2.1", "Cannot assign requested address"),
+    ],
+)
+def test_whereNobodyCanListen(shared, listen, said):
+    line = refusal(listen=listen, dataDir=shared / "port")
+    assert said in line
+    assert "--listen" in line
 
 
 def test_wrongDatabase(postgres):

@@ -129,10 +129,11 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     listen, database = values["listen"], values["database"]
     try:
         serverFromString(None, listen)
-    except Exception:
+    except Exception as e:
         like = "tcp:8080:interface=127.0.0.1"
+        why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
         source("listen").wrong(
-            "listen", f"expected a Twisted endpoint such as {like}, found {listen!r}"
+            "listen", f"expected a Twisted endpoint such as {like}, found {listen!r}{why}"
         )
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"

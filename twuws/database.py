@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg2
 import psycopg2.extras
-from psycopg2.errors import LockNotAvailable
+from psycopg2.errors import InsufficientPrivilege, LockNotAvailable, ReadOnlySqlTransaction
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, make_dsn, parse_dsn
 from twisted.application.service import Service
 from twisted.internet import defer
@@ -38,6 +38,9 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
 #: What psycopg2 and txpostgres raise when a connection is lost or refused.
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
+
+#: What psycopg2 raises when the server does not let its user do something.
+REFUSED = (InsufficientPrivilege, ReadOnlySqlTransaction)
 
 
 class LockTimeout(DatabaseUnavailable):

@@ -11,7 +11,7 @@ from typing import Any
 from twuws.backends.commandline import formatIn, namesIn
 from twuws.errors import ParameterError
 from twuws.jobs import UWSJob
-from twuws.parameters import TYPES, Format, Parameter
+from twuws.parameters import TYPES, Format, Parameter, Text
 from twuws.programs import Argument, programClass
 from twuws.tables import Kind, Table
 from twuws.workdir import isSafeName
@@ -42,6 +42,8 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     before = len(table.mistakes)
     tables = table.tables("parameters")
     declared = set(tables)
+    for key, one in tables.items():
+        _checkName(one, key, declared)
     parameters = {
         key: parameter for key, one in tables.items() if (parameter := _parameter(one)) is not None
     }
@@ -97,6 +99,17 @@ def _checkTemplate(table: Table, key: str, word: str, declared: set[str]) -> Non
         table.wrong(key, f"expected the name of a parameter ({known}) in braces, found {name!r}")
 
 
+def _checkName(table: Table, key: str, declared: set[str]) -> None:
+    alike = sorted(name for name in declared if name.lower() == key.lower())
+    if len(alike) > 1 and key == alike[-1]:
+        known = ", ".join(alike)
+        table.wrong("", f"expected names that differ in more than case, found {known}")
+    try:
+        programClass("any", (), {key: Text()})
+    except TypeError as e:
+        table.wrong("", str(e).partition(": ")[2])
+
+
 def _parameter(table: Table) -> Parameter[Any] | None:
     kind = table.take("type", Kind.TEXT, None)
     if kind not in TYPES:
@@ -108,6 +121,9 @@ def _parameter(table: Table) -> Parameter[Any] | None:
     }
     default = table.pop("default")
     table.refuseRest()
+    low, high = arguments.get("minimum"), arguments.get("maximum")
+    if low is not None and high is not None and high < low:
+        table.wrong("maximum", f"expected at least the minimum, {low}, found {high}")
     if kind == "Choice" and not arguments["choices"]:
         table.wrong("choices", "expected a list of texts with at least one in it")
         return None

@@ -7,10 +7,12 @@ twistd imports this to show its help, so all that takes time is imported by L{ma
 from __future__ import annotations
 
 import signal
+from typing import NoReturn
 
 from twisted.application.service import IService
 from twisted.python import usage
 
+import twuws
 from twuws.options import OPTIONS
 
 
@@ -31,6 +33,11 @@ class Options(usage.Options):
         ),
     ]
     optFlags = [["no-web", None, "only run jobs, and answer no HTTP"]]
+
+    def opt_version(self) -> NoReturn:
+        """Display the version of twuws and exit."""
+        print(f"twuws {twuws.__version__}")  # noqa: T201
+        raise SystemExit(0)
 
 
 def makeService(options: Options) -> IService:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Site
@@ -58,8 +58,18 @@ class WorkerService(Service):
     def _begin(self) -> None:
         if self.running:
             _takeAllDescriptors()
+            if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+                signal.signal(signal.SIGHUP, self._hungUp)
             self._starting = Deferred.fromCoroutine(self._start())
             self._starting.addErrback(self._failed)
+
+    def _hungUp(self, number: int, frame: Any) -> None:
+        """The terminal has been closed: stop in order, PostgreSQL too."""
+        self.reactor.callFromThread(self._stopReactor)
+
+    def _stopReactor(self) -> None:
+        with suppress(ReactorNotRunning):  # it stops already
+            self.reactor.stop()
 
     async def _start(self) -> None:
         config = self.config
@@ -106,6 +116,11 @@ class WorkerService(Service):
             raise UWSError(
                 f"Port {e.port} cannot be had ({_reason(e)}): stop whatever uses it, or choose"
                 " another one, as in --listen tcp:8081:interface=127.0.0.1."
+            ) from None
+        except (OSError, OverflowError, ValueError) as e:
+            raise UWSError(
+                f"{self.config.listen} cannot be had ({e}): choose another one, as in"
+                " --listen tcp:8081:interface=127.0.0.1."
             ) from None
         self._begun.append(_Listening(port))
         self.url = self.config.web.publicURL or _urlOf(port.getHost())

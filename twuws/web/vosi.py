@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import CancelledError, TimeoutError
 from twisted.logger import Logger
 from twisted.web.http import CACHED
 
@@ -72,6 +72,8 @@ class VOSI:
             nodes = await looking.addTimeout(self.patience, self._uws.database.reactor)
         except (DatabaseUnavailable, TimeoutError):
             troubles.append("The database cannot be reached.")
+        except CancelledError:  # the client has gone
+            raise
         except Exception:
             log.failure("looking whether {service} is available", service=self._uws.name)
             troubles.append("The database cannot be read.")
