@@ -8,6 +8,7 @@ import atexit
 import os
 import resource
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import Any
@@ -101,6 +102,8 @@ class WorkerService(Service):
                 f"Port {e.port} cannot be had ({_reason(e)}): stop whatever uses it, or choose"
                 " another one, as in --listen tcp:8081:interface=127.0.0.1."
             ) from None
+        if "backlog=" not in self.config.listen:
+            _admitMany(port)
         self._begun.append(_Listening(port))
         self.url = self.config.web.publicURL or _urlOf(port.getHost())
 
@@ -121,6 +124,15 @@ class WorkerService(Service):
         await shield(self._starting)
         while self._begun:
             await maybeDeferred(self._begun.pop().stopService)
+
+
+def _admitMany(port: Any) -> None:
+    """
+    Let as many clients come at once as the system has it: of those beyond Twisted's 50 each
+    would wait for a second or more until it tries again.
+    """
+    if isinstance(getattr(port, "socket", None), socket.socket):
+        port.socket.listen(socket.SOMAXCONN)
 
 
 class _Listening:
