@@ -176,3 +176,41 @@ def test_astroquery(messier, tmp_path):
     with pytest.raises(requests.HTTPError, match="There is nothing to match; give a table"):
         failed.get_results()
     requests.delete(f"{messier}/async/{job.jobid}", timeout=20)
+
+
+class TestAstroqueryJobs:
+    """Its job classes, as far as they take the answers of the standard."""
+
+    def test_startedLater(self, messier):
+        """What C{Job} has beside: C{abort} and C{send_parameter} want 200, which is no UWS."""
+        tap = pytest.importorskip("astroquery.utils.tap.core").TapPlus(url=messier)
+        job = tap.launch_job_async("select 1", autorun=False)
+        url = f"{messier}/async/{job.jobid}"
+        assert job.get_phase(update=True) == "PENDING"
+        assert not job.is_finished()
+        requests.post(f"{url}/parameters", ORION, timeout=20)
+        job.start()
+        job.wait_for_job_end()
+        assert job.get_phase(update=True) == "COMPLETED"
+        assert list(job.get_results()["messier_name"]) == ["M42", "M43"]
+        requests.delete(url, timeout=20)
+
+    def test_casda(self, messier):
+        """It makes a job with parameters in the query, adds some, runs it, and looks at it."""
+        casda = pytest.importorskip("astroquery.casda").Casda
+        url = casda._create_soda_job(["a"], soda_url=f"{messier}/async")
+        assert requests.get(f"{url}/phase", timeout=20).text == "PENDING"
+        casda._add_cutout_params(url, False, {"ra": "83.82", "DEC": "-5.39"})
+        assert casda._run_job(url, False, poll_interval=0.1) == "COMPLETED"
+        given = [(p.id_, p.content) for p in parse_job(url).parameters]
+        assert {("ID", "a"), ("ra", "83.82"), ("dec", "-5.39")} <= set(given)
+        casda.POLL_INTERVAL = 0.1
+        ran = casda._create_soda_job([], soda_url=f"{messier}/async?ra=83.82&dec=-5.39")
+        files = casda._complete_job(ran, False)
+        assert files == [f"{ran}/results/result", f"{ran}/results/result.csv"]
+        assert b"M42" in requests.get(files[1], timeout=20).content
+        failed = casda._create_soda_job([], soda_url=f"{messier}/async")
+        with pytest.raises(ValueError, match="Status was ERROR"):
+            casda._complete_job(failed, False)
+        for one in (url, ran, failed):
+            requests.delete(one, timeout=20)

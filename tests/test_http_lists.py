@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from http.client import HTTPConnection
 
 import pytest
 from twisted.internet.threads import deferToThread
@@ -112,6 +113,31 @@ async def test_many_with_equal_times(serving):
     everything = await listed(serving)
     assert len(everything) == len(set(everything)) == 2500
     assert await listed(serving, "LAST=1500") == everything[:1500]
+
+
+async def test_writtenPieceByPiece(serving):
+    """However long it is: others have their turn between the pieces, and none is large."""
+    await serving.uws.database.query(
+        """INSERT INTO jobs (job_id, service, execution_duration)
+           SELECT md5(n::text), 'noted', 0 FROM generate_series(1, 2000) n"""
+    )
+    path = serving.url.partition(f":{serving.port.getHost().port}")[2]
+
+    def read():
+        connection = HTTPConnection("127.0.0.1", serving.port.getHost().port, timeout=20)
+        connection.request("GET", path, headers={"Host": "x", "Connection": "close"})
+        answer = connection.getresponse()
+        assert answer.getheader("transfer-encoding") == "chunked"
+        sizes = []
+        while size := int(answer.fp.readline(), 16):
+            sizes.append(size)
+            answer.fp.read(size + 2)
+        connection.close()
+        return sizes
+
+    sizes = await deferToThread(read)
+    assert sum(sizes) > 2000 * 200
+    assert max(sizes) < 100_000
 
 
 async def test_aClientThatGoesInTheMiddle(serving, loggedErrors):

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.validation import validate
+from tests.working import until
 
 FILE = bytes(range(256)) * 300 + b"\r\n--boundary\r\n"
 
@@ -95,6 +96,34 @@ async def test_putAFile(serving):
     directory = serving.uws.workDirs.forJob(url.rpartition("/")[2])
     assert len(list(directory.parameters.iterdir())) == 1
     assert list(serving.uws.workDirs.uploads().iterdir()) == []
+
+
+async def test_putWhatIsNoText(serving):
+    """It is there by reference (A-23), where any value will do; then text takes its place."""
+    url = await serving.create({"x": "1"})
+    headers = {"Content-Type": "image/png"}
+    for content in (b"\x89PNG\r\n\x1a\n\x00\xff", b"\xff" * 100_000):
+        answer = await serving.request(
+            "PUT", url + "/parameters/icon", data=content, headers=headers
+        )
+        assert (answer.status, answer.location) == (303, url)
+        job = validate((await serving.get(url)).content)
+        (icon,) = job.findall("{*}parameters/{*}parameter[@id='icon']")
+        assert (icon.get("byReference"), icon.text) == ("true", url + "/parameters/icon")
+        got = await serving.get(icon.text)
+        assert (got.content, got.headers["content-type"]) == (content, "image/png")
+    assert (await serving.request("PUT", url + "/parameters/icon", data=b"none")).status == 303
+    answer = await serving.request("PUT", url + "/parameters/x", data=b"\xff")
+    assert answer.status == 400
+    assert answer.text == "Parameter x: its value is not in UTF-8\n"
+    assert parameters(await serving.job(url)) == [("x", "1"), ("icon", "none")]
+    for name in ("RUNID", "UPLOAD", "PHASE"):
+        answer = await serving.request("PUT", f"{url}/parameters/{name}", data=b"\xff")
+        assert answer.status == 400
+        assert f"{name}: " in answer.text
+    directory = serving.uws.workDirs.forJob(url.rpartition("/")[2])
+    assert list(directory.parameters.iterdir()) == []
+    await until(lambda: list(serving.uws.workDirs.uploads().iterdir()) == [])
 
 
 async def test_noPlaceForFiles(serving):

@@ -319,6 +319,38 @@ async def test_no_database(withoutDatabase, monkeypatch):
     assert await availability(withoutDatabase) == NO_DATABASE
 
 
+@pytest.mark.parametrize("withoutDatabase", ["refused"], indirect=True)
+async def test_nothing_else_without_database(withoutDatabase):
+    """All that needs it says when to try again, and neither where it is nor what was asked."""
+    url, jobId = withoutDatabase.url, "0" * 32
+    asked = [
+        ("GET", url, {}),
+        ("GET", url + "?LAST=1", {}),
+        ("HEAD", url, {}),
+        ("POST", url, {"data": {"x": "1"}}),
+        ("POST", url, {"files": {"f": ("f", BytesIO(b"content"))}}),
+        ("POST", f"{withoutDatabase.base}/sync", {"data": {"x": "1"}}),
+        ("GET", f"{withoutDatabase.base}/sync/{jobId}", {}),
+        ("GET", f"{url}/{jobId}", {}),
+        ("GET", f"{url}/{jobId}?WAIT=30", {}),
+        ("DELETE", f"{url}/{jobId}", {}),
+        ("POST", f"{url}/{jobId}/phase", {"data": {"PHASE": "ABORT"}}),
+        ("PUT", f"{url}/{jobId}/parameters/x", {"data": b"1"}),
+        *(("GET", f"{url}/{jobId}/{name}", {}) for name in ("phase", "results", "results/r")),
+    ]
+    asking = [
+        Deferred.fromCoroutine(withoutDatabase.request(method, where, **more))
+        for method, where, more in asked
+    ]
+    for (method, where, _), one in zip(asked, asking, strict=True):
+        answer = await within(20, one)
+        assert (answer.status, where) == (503, where)
+        assert int(answer.headers["retry-after"]) > 0
+        if method != "HEAD":
+            assert answer.text.startswith("The database cannot be reached")
+        assert not [word for word in ("postgresql", "SELECT", "nobody") if word in answer.text]
+
+
 def test_patience():
     assert 1 <= VOSI.patience <= 5
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
 import pytest
 from twisted.internet.defer import Deferred
 
 from tests.serving import text, within
+from twuws.testing import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
@@ -119,3 +126,19 @@ async def test_many(serving):
     await serving.post(url + "/phase", {"PHASE": "ABORT"})
     for one in waiting:
         assert b"ABORTED" in (await within(10, one)).content
+
+
+def test_many_come_at_once():
+    """They are connected, even while the service does something else: none has to try again."""
+    with running() as service, ExitStack() as opened:
+        url = urlsplit(service.url)
+        os.kill(service.process.pid, signal.SIGSTOP)
+        try:
+            for _ in range(300):  # the kernel tries again after a second
+                one = socket.create_connection((url.hostname, url.port), timeout=0.9)
+                opened.enter_context(one)
+        finally:
+            os.kill(service.process.pid, signal.SIGCONT)
+        one.sendall(b"GET /sleep/availability HTTP/1.1\r\nHost: h\r\n\r\n")
+        one.settimeout(20)
+        assert b" 200 OK" in one.recv(100)

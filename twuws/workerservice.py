@@ -8,6 +8,7 @@ import atexit
 import os
 import resource
 import signal
+import socket
 import sys
 from contextlib import suppress
 from typing import Any
@@ -81,7 +82,7 @@ class WorkerService(Service):
         except DatabaseUnavailable as e:
             raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
         services = makeServices(config, database)
-        jobServices = JobServices(services, config.slots, config.node, self.reactor.stop)
+        jobServices = JobServices(services, config.slots, config.node, self._stopReactor)
         self._add(jobServices)
         names = ", ".join(uws.name for uws in services)
         if config.node.servesWeb:
@@ -122,6 +123,8 @@ class WorkerService(Service):
                 f"{self.config.listen} cannot be had ({e}): choose another one, as in"
                 " --listen tcp:8081:interface=127.0.0.1."
             ) from None
+        if "backlog=" not in self.config.listen:
+            _admitMany(port)
         self._begun.append(_Listening(port))
         self.url = self.config.web.publicURL or _urlOf(port.getHost())
 
@@ -148,6 +151,15 @@ class WorkerService(Service):
             await self._jobServices.drain()
         while self._begun:
             await maybeDeferred(self._begun.pop().stopService)
+
+
+def _admitMany(port: Any) -> None:
+    """
+    Let as many clients come at once as the system has it: of those beyond Twisted's 50 each
+    would wait for a second or more until it tries again.
+    """
+    if isinstance(getattr(port, "socket", None), socket.socket):
+        port.socket.listen(socket.SOMAXCONN)
 
 
 class _Listening:

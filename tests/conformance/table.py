@@ -52,6 +52,7 @@ EVIDENCE = {
         "test_chores.py::test_ends_while_the_database_is_away",
         "test_chores.py::test_server_restarts_while_work_ends",
         "test_http_sync.py::test_database_goes",
+        "test_http_vosi.py::test_nothing_else_without_database",
     ],
     "94": [],
     "L18": [],
@@ -62,7 +63,6 @@ EVIDENCE = {
 NOT_YET = {
     "91": "one limit for all processes",
     "92": "that the work has ended before it is begun elsewhere",
-    "93": "503 for whoever reads a job",
 }
 
 

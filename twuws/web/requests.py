@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.web.http import parse_qs
 
-from twuws.errors import TooLarge, UnsupportedMediaType
+from twuws.errors import BadRequest, TooLarge, UnsupportedMediaType
 from twuws.submission import Upload
 from twuws.values import mediaTypeOf
 from twuws.web.bodies import tooLarge
@@ -103,26 +103,46 @@ async def readArguments(
 
 
 async def readValue(
-    request: Any, name: str, *, uploads: WorkDirs, fileNames: Collection[str] = ()
+    request: Any,
+    name: str,
+    *,
+    uploads: WorkDirs,
+    fileNames: Collection[str] = (),
+    textNames: Collection[str] = (),
 ) -> None:
     """
     Set C{request.args}, or C{request.files} if that is what the parameter is, to the one
     value which the whole body is.
 
+    @param textNames: the names of what is always text; what has another name, and is no file
+        either, is whatever its value is.
     @raise BadRequest: L{TooLarge} too; nothing is left on disk then.
     """
     name = checkedName(name.encode("utf-8", "replace"))
     _refuseEncoded(request)
     request.args, request.files = Arguments(), ByName()
-    if name.lower() in {known.lower() for known in fileNames}:
-        whole = WholeBody(request.content, uploads)
-        upload = await whole.read(name, mediaTypeOf(_text(request.getHeader(b"content-type"))))
-        request.files[name], request.uploads = [upload], whole.paths
-        return
-    size = _size(request.content)
+    if not _isAmong(fileNames, name):
+        try:
+            request.args[name] = [_wholeText(request.content, name)]
+            return
+        except (BadRequest, TooLarge):
+            if _isAmong(textNames, name):
+                raise
+            request.content.seek(0)
+    whole = WholeBody(request.content, uploads)
+    upload = await whole.read(name, mediaTypeOf(_text(request.getHeader(b"content-type"))))
+    request.files[name], request.uploads = [upload], whole.paths
+
+
+def _isAmong(names: Collection[str], name: str) -> bool:
+    return name.lower() in {known.lower() for known in names}
+
+
+def _wholeText(content: IO[bytes], name: str) -> str:
+    size = _size(content)
     if size > MAXIMUM_TEXT:
         raise TooLarge(f"Parameter {name}: {size} bytes; as text it can have {MAXIMUM_TEXT}")
-    request.args[name] = [checkedText(request.content.read(), name)]
+    return checkedText(content.read(), name)
 
 
 def discard(request: Any) -> Deferred[None]:

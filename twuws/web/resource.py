@@ -45,6 +45,8 @@ log = Logger()
 
 #: From how many jobs on a list is worth compressing.
 LONG_LIST = 100
+#: How many jobs of a list are read, and written, before others have their turn: what 5 ms do.
+PAGE = 250
 
 
 class UWSResource(Resource):
@@ -151,7 +153,7 @@ class _Jobs:
         filters = readListFilters(request.args)
         request.setHeader("content-type", answers.xmlType(request))
         url = self._jobListURL(request)
-        pages = self.uws.pagesOfJobs(filters)
+        pages = self.uws.pagesOfJobs(filters, pageSize=PAGE)
         first = await anext(pages)  # before anything is written, so that it may still fail
         if request.method == b"HEAD":
             return b""

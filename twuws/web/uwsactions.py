@@ -267,11 +267,17 @@ class ParametersAction(JobAction):
         """The body is the value, as it is (A-23)."""
         request, name = asked.request, "/".join(asked.segments)
         fileNames, documents = filesAmong(asked.uws.jobClass)
-        await readValue(request, name, uploads=asked.uws.workDirs, fileNames=fileNames)
+        await readValue(
+            request,
+            name,
+            uploads=asked.uws.workDirs,
+            fileNames=fileNames,
+            textNames={*asked.uws.jobClass.declarations, *CONTROL_NAMES} - {*fileNames},
+        )
         if name.lower() in CONTROL_NAMES - {"runid", "upload"}:
             raise BadRequest(f"{name}: this is no parameter of a job")
         controls = takeControls(request.args)
-        request.files = referenced(request.args, request.files, fileNames)
+        request.files = referenced(request.args, request.files, [*request.files, *fileNames])
         await checkDocuments(request.files, documents)
         await replace(asked, controls=controls).update()
         return asked.toJob()
