@@ -9,6 +9,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
@@ -161,7 +162,7 @@ async def test_cancelled_at_every_step(numbers):
 
     await assertWhole(numbers)
     outcomes = set()
-    for turns in range(12):
+    for turns in range(30):
         for n in range(turns * 100 + 1, turns * 100 + 4):
             work = run(insert(n))
             for _ in range(turns):
@@ -511,6 +512,42 @@ def ownServer():
     yield server
     pytest_twisted.blockon(run(server.stop()))
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.slow
+async def test_silence(ownServer, monkeypatch):
+    """Who waits for a database that says nothing more is told soon, and others at once."""
+    from twisted.internet import reactor
+
+    monkeypatch.setattr("twuws.database.RECONSIDER", 0.5)
+    async with databaseOf(ownServer.dsn, size=2, patience=0.4) as database:
+        monkeypatch.setattr(database, "statementLimit", 0.6)
+        await gatherResults([database.query("SELECT pg_sleep(0.1)") for _ in range(2)])
+        server = psutil.Process(ownServer._child.transport.pid)
+        processes = [server, *server.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        began = reactor.seconds()
+        asked = [database.query("SELECT 1") for _ in range(5)]
+        for failure in await allOf(*asked):
+            assert failure.check(DatabaseUnavailable), failure
+        assert reactor.seconds() - began < 2
+        began = reactor.seconds()
+        with pytest.raises(DatabaseUnavailable, match="does not answer"):
+            await database.query("SELECT 1")
+        assert reactor.seconds() - began < 0.2
+        for process in processes:
+            process.resume()
+
+        async def answered():
+            try:
+                return bool(await database.query("SELECT 1"))
+            except DatabaseUnavailable:
+                return False
+
+        while not await answered():
+            await deferLater(reactor, 0.05)
+        await assertWhole(database)
 
 
 @pytest.mark.slow

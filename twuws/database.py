@@ -33,6 +33,9 @@ T = TypeVar("T")
 Row = dict[str, Any]
 log = Logger()
 
+#: How long a database that does not answer is not asked again, s.
+RECONSIDER = 5.0
+
 #: What needs no quotes: the name is part of C{search_path}.
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
 
@@ -246,7 +249,8 @@ class Transaction:
 
     async def _inTurn(self, before: Deferred[None], sql: str, args: Any) -> list[Row]:
         await before
-        return await _execute(self._cursor, sql, args)
+        assert self._connection is not None
+        return await self._database.execute(self._connection, self._cursor, sql, args)
 
 
 async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
@@ -271,15 +275,18 @@ class Database(Service):
 
     @param dsn: a PostgreSQL URL or libpq's keywords and values.
     @param schema: the schema that the tables are in.
-    @param patience: how long to wait for a free connection, s.
+    @param patience: how long to wait for a free connection, and for a new one, s.
+    @ivar statementLimit: how long to wait for the answer to a statement, s.
     """
+
+    statementLimit: float = 20
 
     def __init__(
         self,
         dsn: str,
         size: int = 8,
         schema: str = "uws",
-        patience: float = 30,
+        patience: float = 5,
         reactor: Any = None,
     ) -> None:
         if reactor is None:
@@ -298,6 +305,7 @@ class Database(Service):
             application_name="twuws",
             keepalives=1,
             keepalives_idle=30,
+            tcp_user_timeout=30_000,
         )
         self.size = size
         self.patience = patience
@@ -306,6 +314,7 @@ class Database(Service):
         self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
         self._turns = defer.DeferredSemaphore(max(1, size - 1))
         self._stopped = True
+        self._silentUntil = 0.0
         self._reopen()
 
     def _reopen(self) -> None:
@@ -340,9 +349,23 @@ class Database(Service):
     async def _query(self, sql: str, args: Any) -> list[Row]:
         connection = await self.borrow()
         try:
-            return await _execute(connection.cursor(), sql, args)
+            return await self.execute(connection, connection.cursor(), sql, args)
         finally:
             self.giveBack(connection)
+
+    async def execute(self, connection: _Connection, cursor: Any, sql: str, args: Any) -> list[Row]:
+        """Run one statement; for L{Transaction}.  Who says nothing for too long is given up."""
+        silence = self.reactor.callLater(self.statementLimit, self._giveUp, connection)
+        try:
+            return await _execute(cursor, sql, args)
+        finally:
+            if silence.active():
+                silence.cancel()
+
+    def _giveUp(self, connection: _Connection) -> None:
+        log.warn("the database has not answered for {s:g} s", s=self.statementLimit)
+        self._silentUntil = self.reactor.seconds() + RECONSIDER
+        connection.close()
 
     def transaction(self, lockTimeout: float | None = None) -> Transaction:
         """
@@ -371,13 +394,25 @@ class Database(Service):
             if connection is not None and connection.usable():
                 return connection
             try:
-                return await connect(self.dsn, self.reactor)
+                return await self._connect()
             except BaseException:
                 self._slots.put(None)
                 raise
         except BaseException:
             if forTransaction:
                 self._turns.release()
+            raise
+
+    async def _connect(self) -> _Connection:
+        """Open a connection, unless the database was found silent just now."""
+        if self.reactor.seconds() < self._silentUntil:
+            raise DatabaseUnavailable(_reason(TimeoutError("it does not answer")))
+        began = self.reactor.seconds()
+        try:
+            return await connect(self.dsn, self.reactor, self.patience)
+        except DatabaseUnavailable:
+            if self.reactor.seconds() - began >= self.patience:
+                self._silentUntil = self.reactor.seconds() + RECONSIDER
             raise
 
     async def _patiently(self, waiting: Deferred[T]) -> T:

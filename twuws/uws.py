@@ -81,6 +81,8 @@ class UWS(WorkedJobs):
     forgottenAfter: float = 86400
     #: How long C{getNewJobId} tries for the database, s.
     creationTimeout: float = 5
+    #: The same for C{getNewIdFromRequest}, behind which somebody waits for an answer.
+    requestTimeout: float = 1
     #: Raw XML before the document element of a job, and of the job list.
     jobdocPreamble = ""
     joblistPreamble = ""
@@ -151,7 +153,7 @@ class UWS(WorkedJobs):
         job = self._draft(properties)
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        return await self._create(job, None, files, run, who)
+        return await self._create(job, self.requestTimeout, files, run, who)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
