@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from statistics import median
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
@@ -245,3 +246,41 @@ async def test_place_that_gets_free_elsewhere(database, tmp_path):
     assert (await services[0].getJob(first)).phase == "COMPLETED"
     for jobServices in both:
         await jobServices.stopService()
+
+
+class Short(UWSJob):
+    """Is done at once."""
+
+    async def run(self):
+        pass
+
+
+async def test_how_soon_the_next_begins(database, tmp_path):
+    """A place that gets free is taken within 50 ms, also by another node."""
+    settings = NodeSettings(limits=RunLimits(inAll=1))
+    services = [
+        UWS(Short, database=database, directory=tmp_path / "jobs", name=name)
+        for name in ("one", "two")
+    ]
+    jobIds = [await queued(uws) for _ in range(40) for uws in services]  # in turns
+    both = [JobServices([uws], slots=1, settings=settings) for uws in services]
+    for jobServices in both:
+        jobServices.startService()
+    await until(lambda: all(jobServices.running for jobServices in both))
+    for uws, jobId in zip(services * 40, jobIds, strict=True):
+        assert (await uws.untilEnded(jobId, 20)).phase == "COMPLETED"
+    for jobServices in both:
+        await jobServices.stopService()
+    rows = await database.query(
+        "SELECT service, phase, at FROM events WHERE phase IN ('EXECUTING', 'COMPLETED')"
+        " ORDER BY event_id"
+    )
+    gaps = [
+        (after["at"] - before["at"]).total_seconds()
+        for before, after in zip(rows[1::2], rows[2::2], strict=False)
+    ]
+    assert [row["phase"] for row in rows] == ["EXECUTING", "COMPLETED"] * 80
+    changes = [a["service"] != b["service"] for a, b in zip(rows[1::2], rows[2::2], strict=False)]
+    assert sum(changes) > 20
+    assert median(gaps) < 0.05, sorted(gaps)
+    assert max(gaps) < 2  # nothing had to wait for the safety net
