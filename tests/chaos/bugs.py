@@ -40,8 +40,8 @@ def noFencing() -> None:
     def renewForEver(lease: LeaseFile, ends: float) -> None:
         renew(lease, ends + _FOR_EVER)
 
-    LeaseFile.renew = renewForEver  # type: ignore[method-assign]
-    Node.checkLease = checkLease  # type: ignore[method-assign]
+    LeaseFile.renew = renewForEver  # type: ignore[method-assign,assignment]
+    Node.checkLease = checkLease  # type: ignore[method-assign,assignment]
     WorkedJobs._ofAttempt = ofAttempt  # type: ignore[method-assign,assignment]
 
 

@@ -205,7 +205,7 @@ class Cluster:
     """
 
     #: The size of that disk, bytes.
-    size = 64 << 20
+    size = 192 << 20
 
     def __init__(
         self,
