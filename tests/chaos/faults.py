@@ -288,9 +288,11 @@ def _pid(faults: Faults, rng: random.Random, fault: Fault, node: Node) -> None:
     query = faults.cluster.postgres.query
     mine = "host = %s AND ref->>'backend' = 'process'"
     rows = query(f"SELECT job_id, ref FROM queue WHERE {mine}", (node.host,))
+    decoys = {one.pid for one in faults.decoys}
     for row in rows:
         with suppress(ProcessLookupError):
-            os.kill(row["ref"]["pid"], signal.SIGKILL)
+            if row["ref"]["pid"] not in decoys:
+                os.kill(row["ref"]["pid"], signal.SIGKILL)
     query(
         f"UPDATE queue SET ref = jsonb_set(ref, '{{pid}}', %s::text::jsonb) WHERE {mine}"
         " AND job_id = ANY(%s)",
