@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -12,9 +13,11 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
+from psycopg2.extensions import parse_dsn
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
+from tests.chaos.proxy import Network, Proxy
 from tests.working import until
 from twuws import schema
 from twuws.database import Database, LockTimeout, connect
@@ -493,6 +496,61 @@ async def test_listener_tries_until_there_is_a_server(postgres):
     database.dsn = Database(postgres).dsn
     await until(lambda: heard.connections == 1)
     await heard.listener.stopService()
+
+
+@pytest.fixture
+def proxy(postgres):
+    """What is between a database and its server, and can be cut."""
+    host = parse_dsn(postgres)["host"]
+    if not host.startswith("/"):
+        pytest.skip("the proxy leads to Unix sockets only")
+    network = Network()
+    proxy = Proxy(network, Path(host) / ".s.PGSQL.5432")
+    yield proxy
+    proxy.close()
+    network.close()
+
+
+@pytest.mark.slow
+async def test_cut_connections_leave_the_reactor_whole(postgres, proxy):
+    """
+    What is cut, at whatever moment, is no descriptor of the reactor any more: else a socket
+    that gets its number would never be looked at.
+    """
+    from twisted.internet import reactor
+
+    before = set(reactor.getReaders())
+    chosen = random.Random(1)
+    dsn = f"postgresql://{parse_dsn(postgres)['user']}@127.0.0.1:{proxy.port}/postgres"
+    over, others = [], []
+    async with databaseOf(dsn) as database:
+
+        async def client():
+            while not over:
+                try:
+                    async with database.transaction() as t:
+                        await t.execute("SELECT pg_sleep(0.01)")
+                    await database.query("SELECT 1")
+                except DatabaseUnavailable:
+                    await deferLater(reactor, 0.01)
+                except Exception as e:
+                    others.append(e)
+
+        clients = [run(client()) for _ in range(12)]
+        for _ in range(150):
+            await deferLater(reactor, chosen.uniform(0, 0.04))
+            if chosen.random() < 0.3:
+                proxy.refuse()
+                await deferLater(reactor, chosen.uniform(0, 0.05))
+                proxy.goOn()
+            else:
+                proxy.cut()
+        over.append(True)
+        await allOf(*clients)
+        await assertWhole(database)
+    assert not others
+    assert set(reactor.getReaders()) == before
+    assert not [one for one in reactor.getWriters() if hasattr(one, "pollable")]
 
 
 # A server that restarts

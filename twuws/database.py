@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -83,17 +84,57 @@ def asJSON(value: Any) -> Any:
     return psycopg2.extras.Json(value, dumps=json.dumps)
 
 
+class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
+    """A txpostgres cursor that the reactor knows by its connection's descriptor."""
+
+    def fileno(self) -> int:
+        return int(self._connection.fileno())
+
+
 class _Connection(txpostgres.Connection):  # type: ignore[misc]
     """
     A txpostgres connection that tells, once, that it was lost.
+
+    The reactor knows it by a descriptor of its own, a duplicate of libpq's.  libpq closes a
+    lost socket by itself, and the next one that anybody opens gets its number: the reactor
+    would take the one for the other, and never look at the new one.
     """
 
     connectionFactory = staticmethod(psycopg2.connect)
+    cursorFactory = _Cursor
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
         self.lost: Deferred[None] = Deferred()
         self._abandoned = False
+        self._descriptor = -1
+        self._isLettingGo = False
+
+    def fileno(self) -> int:
+        if not self._isLettingGo:
+            theirs = -1 if self._connection.closed else self._connection.fileno()
+            if theirs >= 0 and not self._isOf(theirs):  # the first, or another one by now
+                self._letGo()
+                self._descriptor = os.dup(theirs)
+        return self._descriptor
+
+    def _isOf(self, theirs: int) -> bool:
+        return self._descriptor >= 0 and os.path.sameopenfile(theirs, self._descriptor)
+
+    def _letGo(self) -> None:
+        """Have the reactor forget the descriptor, and close it."""
+        if self._descriptor < 0:
+            return
+        self._isLettingGo = True
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
+        self._isLettingGo = False
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def close(self) -> None:
+        super().close()
+        self._letGo()
 
     async def open(self, dsn: str) -> None:
         """Connect, unless that is given up while the host is looked for."""
