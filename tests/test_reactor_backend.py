@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -199,3 +200,25 @@ async def test_nothingIsFound(backend, tmp_path):
     running = await backend.start(work, nothing)
     await running.ended
     assert await backend.find(work, running.ref) is None
+
+
+async def test_noStepThatMayNotBe(backend, tmp_path):
+    """Work takes no step any more once others may do it."""
+    steps, goOn, may = [], Deferred(), True
+
+    class Stepping(UWSJob):
+        async def run(self):
+            steps.append("first")
+            try:
+                await goOn
+                steps.append("second")
+            finally:
+                steps.append("end")
+
+    work = replace(makeWork(tmp_path, Stepping), mayGoOn=lambda: may)
+    running = await backend.start(work, nothing)
+    may = False
+    goOn.callback(None)
+    outcome = await running.ended
+    assert (outcome.phase, outcome.error.type) == (ERROR, "transient")
+    assert steps == ["first", "end"]

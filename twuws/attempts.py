@@ -210,6 +210,7 @@ class Attempts:
             news=reporter.news,
             limits=uws.limits,
             environment=dict(uws.environment),
+            mayGoOn=lambda: self.node.hasLease,
         )
 
     def _reporter(self, record: JobRecord) -> Reporter:

@@ -110,11 +110,15 @@ class WorkDir(WorkPlace):
 
     def writeJob(self, job: dict[str, Any]) -> None:
         """Write C{job.json}, and remove what an earlier attempt left behind."""
+        self.clear()
+        self._write(self.job, job)
+
+    def clear(self) -> None:
+        """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
         shutil.rmtree(self.results, ignore_errors=True)
         for left in (self.outcome, self.events, self.stdout, self.stderr):
             left.unlink(missing_ok=True)
         self.create()
-        self._write(self.job, job)
 
     def readJob(self) -> dict[str, Any]:
         """Read C{job.json}."""
@@ -223,7 +227,8 @@ class WorkDir(WorkPlace):
         if not isResultId(id):  # better before than after the work
             raise ValueError(f"{id[:60]!r} cannot name a result: 1 to 200 characters, and no /")
         path = self.resultPath(fileName or id)
-        temporary = path.with_name(path.name + ".part")
+        mark = ".part" if self.attempt is None else f".part{self.attempt}"
+        temporary = path.with_name(path.name + mark)
         try:
             with temporary.open("wb") as f:
                 yield f

@@ -7,7 +7,8 @@ from __future__ import annotations
 import os
 import socket
 from asyncio import CancelledError as AsyncioCancelled
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -63,7 +64,7 @@ class ReactorBackend:
 
     def _begin(self, marker: str, work: Work, place: WorkDir) -> Deferred[Outcome]:
         job = type(work.job)(work.job.record, workPlace=place)
-        task = ensureDeferred(_run(job))
+        task = ensureDeferred(_run(job, work.mayGoOn))
         ended: Deferred[Outcome] = Deferred(lambda _: task.cancel())
         self._tasks[marker] = task
 
@@ -101,19 +102,45 @@ class ReactorBackend:
 
 def _prepare(place: WorkDir) -> None:
     """Leave nothing of an earlier attempt that could be taken for this one's."""
-    place.create()
-    place.outcome.unlink(missing_ok=True)
-    place.events.unlink(missing_ok=True)
+    place.clear()
 
 
-async def _run(job: UWSJob) -> Outcome:
+class _Guarded:
+    """
+    A coroutine that takes no step once it may not: after a sleep of its process others may
+    be doing the same.  It is cancelled then.
+    """
+
+    def __init__(self, coroutine: Any, mayGoOn: Callable[[], bool]) -> None:
+        if not hasattr(coroutine, "__await__"):
+            raise TypeError(f"run returned {coroutine!r}, which cannot be awaited")
+        self._steps = coroutine.__await__()
+        self._mayGoOn = mayGoOn
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step: Callable[[], Any] = partial(next, self._steps)
+        while True:
+            try:
+                awaited = step()
+            except StopIteration as end:
+                return end.value
+            try:
+                result = yield awaited
+                step = partial(self._steps.send, result)
+            except BaseException as error:
+                step = partial(self._steps.throw, error)
+            if not self._mayGoOn():
+                step = partial(self._steps.throw, CancelledError())
+
+
+async def _run(job: UWSJob, mayGoOn: Callable[[], bool]) -> Outcome:
     """Run a job's coroutine, whatever becomes of it."""
     name = type(job).__name__
     run: Any = job.run  # type: ignore[attr-defined]
     try:
-        await run()
+        await _Guarded(run(), mayGoOn)
     except (CancelledError, AsyncioCancelled):
         return endings.stopped()
     except (Exception, SystemExit) as error:
-        return endings.ofException(name, error, frames=1)
+        return endings.ofException(name, error, frames=2)
     return Outcome(phase=COMPLETED)
