@@ -105,6 +105,23 @@ class Reaper(Chore):
         await self._uws.directoriesRemoved()
 
 
+class Forgetter(Chore):
+    """Removes the records of jobs that were destroyed, once their time is over."""
+
+    interval = 600
+
+    def __init__(self, services: Sequence[UWS]) -> None:
+        super().__init__(services[0].database.reactor)
+        self._services = services
+
+    async def runOnce(self) -> None:
+        for uws in self._services:
+            forgotten = await uws.forgetHistory()
+            if forgotten:
+                log.info("{service}: the records of {n} destroyed jobs removed",
+                         service=uws.name, n=forgotten)  # fmt: skip
+
+
 class Sweeper(Chore):
     """
     Removes directories that no job has, and uploads that never came to a job: what a crash

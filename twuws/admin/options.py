@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import twuws
-from twuws.admin import commands
+from twuws.admin import commands, history
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
 from twuws.options import OPTIONS
@@ -111,6 +111,13 @@ def _addCommands(parsers: Any) -> None:
         "--after", metavar="TIME", type=_instant, help="only jobs created later, in UTC"
     )
     one = add("show", commands.showJob, "show all of a job", "0c5f5e")
+    one.add_argument("job", metavar="JOB")
+    one = add(
+        "history",
+        history.showHistory,
+        "show every change of a job's phase: when, where, who asked for it, and why",
+        "0c5f5e",
+    )
     one.add_argument("job", metavar="JOB")
     for name, command, text in (
         ("run", commands.runJobs, "queue jobs that are PENDING or HELD"),

@@ -28,6 +28,7 @@ from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.values import FileValue
 from twuws.web import answers
+from twuws.web.asking import askerOf
 from twuws.web.controls import Controls, takeControls
 from twuws.web.requests import readValue, referenced
 from twuws.web.settings import WebSettings
@@ -93,6 +94,7 @@ class Asked:
             executionDuration=controls.executionDuration,
             destruction=controls.destruction,
             phase=controls.phase,
+            who=askerOf(self.request),
         )
 
 
