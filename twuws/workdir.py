@@ -262,6 +262,10 @@ class WorkDir(WorkPlace):
         """Called after each event; whoever runs the work may set another."""
 
 
+#: Where uploads wait, below the root.
+_UPLOADS = ".uploads"
+
+
 class WorkDirs:
     """
     The directories of all jobs, below one root, spread over 256 folders.
@@ -278,7 +282,7 @@ class WorkDirs:
 
     def uploads(self) -> Path:
         """Where uploads wait for their job: on the same file system, so that moving is cheap."""
-        path = self.root / ".uploads"
+        path = self.root / _UPLOADS
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
@@ -294,14 +298,20 @@ class WorkDirs:
                 with suppress(FileNotFoundError):
                     yield entry.name, entry.stat().st_mtime
 
+    def oldUploads(self, seconds: float) -> list[Path]:
+        """Uploads that have not changed for so long: their request has ended long ago."""
+        limit, found = time.time() - seconds, []
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self.root / _UPLOADS):
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                        found.append(Path(entry.path))
+        return found
+
     def olderThan(self, seconds: float) -> list[str]:
         """
         The ids of jobs whose directory has not changed for so long; uploads as old as that
         are removed, for their request has ended long ago.
         """
         limit = time.time() - seconds
-        for entry in os.scandir(self.uploads()):
-            with suppress(FileNotFoundError):
-                if entry.stat().st_mtime < limit:
-                    os.unlink(entry.path)
         return [jobId for jobId, changed in self.known() if changed < limit and isSafeName(jobId)]

@@ -12,7 +12,8 @@ What C{--json} writes is for programs, and stays as it is:
     C{run}, C{abort}, C{destroy}  C{{"done": [{"service", "jobId", "phase"}],
                                   "failed": [{"job", "message"}]}}; the phase of a destroyed
                                   job is null
-    C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}]}}
+    C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}],
+                                  "leftovers": ["/…"]}}: directories and uploads without a job
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 

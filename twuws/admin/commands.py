@@ -11,6 +11,7 @@ from typing import Any
 from twuws import schema
 from twuws.admin.output import Columns, describe
 from twuws.admin.session import Session
+from twuws.admin.sweep import sayLeft, sweep
 from twuws.errors import DatabaseUnavailable, UWSError
 from twuws.jobs import JobRef
 from twuws.jobstable import ListFilters, Told, fromRow
@@ -184,7 +185,7 @@ async def _forEach(
 
 
 async def cleanup(session: Session, options: Namespace) -> None:
-    """C{twuws cleanup}: destroy the expired jobs, and others as asked."""
+    """C{twuws cleanup}: destroy the expired jobs, others as asked, and what has no job."""
     if not options.dry_run:
         session.checkDirectories()
     jobs: list[dict[str, str]] = []
@@ -200,13 +201,17 @@ async def cleanup(session: Session, options: Namespace) -> None:
         jobs += [{"service": uws.name, "jobId": jobId} for jobId in ids]
     if jobs and not options.dry_run:
         await session.endLeftWork()
+    # What has no job is of no service in particular.
+    left = [] if options.service else await sweep(session, options.dry_run)
     if session.report.asJSON:
-        session.report.give({"dryRun": options.dry_run, "jobs": jobs})
+        paths = [str(path) for path in left]
+        session.report.give({"dryRun": options.dry_run, "jobs": jobs, "leftovers": paths})
         return
     for job in jobs:
         session.report.say(f"{job['jobId']} {job['service']}")
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     session.report.say(f"{count} {'would be destroyed' if options.dry_run else 'destroyed'}")
+    sayLeft(session, left, options.dry_run)
 
 
 async def upgrade(session: Session, options: Namespace) -> None:

@@ -129,7 +129,7 @@ def _addCommands(parsers: Any) -> None:
     one = add(
         "cleanup",
         commands.cleanup,
-        "destroy the jobs whose time is over",
+        "destroy the jobs whose time is over, and remove directories that have no job",
         "--include-failed --dry-run",
     )
     _addServices(one)
