@@ -186,10 +186,10 @@ class UWS(WorkedJobs):
         who: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
-        await self.inThread(workDir.create)
         try:
+            await self.storing(workDir.create)
             if files is not None:
-                await self.inThread(files.adopt, job.parameters)
+                await self.storing(files.adopt, job.parameters)
             await self._persistently(lambda: self._insert(job, run, who), timeout)
         except DatabaseUnavailable:
             raise  # the row may be there all the same; if it is not, the Sweeper comes
