@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 from twuws import UWSJob, parameters
 from twuws.errors import JobFailure, ParameterError
@@ -100,3 +101,21 @@ class Filter(UWSJob):
     programResults = ({"id": "sum", "file": "sum", "mediaType": "text/plain", "stream": "stdout"},)
 
     file = parameters.File()
+
+
+class Bulky(UWSJob):
+    """Writes a large result, or many small ones once it may."""
+
+    size = parameters.Integer(default=0)
+    number = parameters.Integer(default=0)
+    after = parameters.Text(default="/")
+
+    def run(self):
+        while not os.path.exists(self.after):
+            time.sleep(0.01)
+        with self.openResult("large", "text/plain") as out:
+            for _ in range(self.size >> 16):
+                out.write(bytes(1 << 16))
+        for i in range(self.number):
+            with self.openResult(f"small{i}", "text/plain"):
+                pass

@@ -297,6 +297,7 @@ def test_cleanup(place):
     assert place.json("cleanup", "--dry-run") == {
         "dryRun": True,
         "jobs": [{"service": "gone", "jobId": expired}],
+        "leftovers": [],
     }
     assert cleaned("--dry-run", "--service", "sleep") == set()
     assert cleaned("--dry-run", "--include-all") == set(everything)

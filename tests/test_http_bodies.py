@@ -368,7 +368,7 @@ async def test_forms_are_left_alone(listening):
 
 
 @pytest.mark.parametrize("how", ["length", "chunked"])
-async def test_no_room(listening, tmp_path, loggedErrors, how):
+async def test_no_room(listening, tmp_path, how):
     """A disk that takes nothing is the service's trouble, and may pass."""
     nowhere = partial(SpooledRequest, uploads=lambda: tmp_path / "nowhere", settings=WebSettings())
     at = listening(nowhere)
@@ -376,8 +376,6 @@ async def test_no_room(listening, tmp_path, loggedErrors, how):
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0
     assert str(tmp_path) not in answer.text.decode()
-    assert [type(failure.value) for failure in loggedErrors] == [FileNotFoundError]
-    loggedErrors.clear()
     await at.isClean()
 
 

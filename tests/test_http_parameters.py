@@ -134,7 +134,7 @@ async def test_noPlaceForFiles(serving):
     uploads.write_bytes(b"")
     answer = await serving.post("", files={"f": ("a.txt", io.BytesIO(b"content"))})
     assert answer.status == 503
-    assert answer.text.startswith("The service cannot store this now (")
+    assert answer.text.startswith("The service cannot store this now: ")
     assert str(uploads) not in answer.text
     assert len(validate((await serving.get()).content)) == 0
 

@@ -433,7 +433,7 @@ async def test_a_full_disk_leaves_nothing(tmp_path, loggedErrors):
     form = m.Form(
         BytesIO(part(b"f", b"F" * 70_000, b'; filename="f"') * 3 + END), b"boundary", Full(tmp_path)
     )
-    with pytest.raises(Unavailable, match="cannot store this now \\(No space"):
+    with pytest.raises(Unavailable, match="cannot store this now: the disk is full"):
         await form.read([], [], inThread=True)
     assert list((tmp_path / ".uploads").iterdir()) == []
 

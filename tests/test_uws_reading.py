@@ -122,7 +122,7 @@ async def test_runCanned(uws):
     (row,) = await uws.runCanned("getJob", {"jobId": jobId, "service": "some"})
     assert (dict(row)["run_id"], row["phase"]) == ("r", "PENDING")
     async with uws.database.transaction() as t:
-        await uws.runCanned("deleteJob", {"jobId": jobId}, t)
+        await uws.runCanned("deleteJob", {"jobId": jobId, "told": None}, t)
         known = {"jobIds": [jobId]}
         assert await uws.runCanned("jobsKnown", known, t) == []
         assert await uws.runCanned("jobsKnown", known) == [{"job_id": jobId}]

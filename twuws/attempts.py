@@ -5,6 +5,7 @@ The attempts at jobs that a node makes: each is started or found again, watched,
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from twuws.phases import COMPLETED
 from twuws.reporter import Reporter
 from twuws.stopping import Stopper
 from twuws.uws import UWS
+from twuws.values import FileValue
 
 log = Logger()
 
@@ -113,6 +115,9 @@ class Attempts:
         backend, reporter = self._backendOf(record), self._reporter(record)
         work = self._workOf(record, reporter)
         outcome = await self._outcomeLeft(work)
+        if here and outcome is None and not await self._hasDirectory(record):
+            await self.stopper.stopWork(ref, work.limits.grace)
+            outcome = endings.directoryGone()
         if outcome is None and here:
             found = await backend.find(work, ref)
             if found is not None:
@@ -250,6 +255,8 @@ class Attempts:
             return
         if attempt.given and outcome.phase is not COMPLETED:
             outcome = endings.lost(attempt.given)
+        elif not await self._hasDirectory(attempt.record):
+            outcome = endings.directoryGone()
         await self._record(attempt.record, reporter, outcome)
 
     async def _record(self, record: JobRecord, reporter: Reporter, outcome: Outcome) -> None:
@@ -299,6 +306,9 @@ class Attempts:
                 raise
             except JobFailure as e:
                 return endings.ofException("", e)
+            except OSError as e:
+                log.error("{jobId} could not be started: {e}", jobId=attempt.record.jobId, e=e)
+                return endings.notStored("The job could not be started", e)
             except Exception as e:
                 log.failure("{jobId} could not be started", jobId=attempt.record.jobId)
                 return Outcome.failed(f"The job could not be started: {e}")
@@ -317,7 +327,10 @@ class Attempts:
             if attempt.given:  # since it was claimed others may have been told to do it
                 raise CancelledError
 
+        if not await self._hasDirectory(attempt.record):
+            raise JobFailure(endings.DIRECTORY_GONE)
         await self._fetch(attempt)
+        await self._checkFiles(attempt.record)
         await self._watched(attempt.record)
         work = self._workOf(attempt.record, reporter)
         attempt.running = await attempt.backend.start(work, remember)
@@ -330,6 +343,21 @@ class Attempts:
             attempt.record = await attempt.waiting
         finally:
             attempt.waiting = None
+
+    async def _hasDirectory(self, record: JobRecord) -> bool:
+        uws = self.services[record.service]
+        return bool(await uws.inThread(uws.workDirs.forJob(record.jobId).isThere))
+
+    async def _checkFiles(self, record: JobRecord) -> None:
+        """Raise L{JobFailure} unless the files are there that the client sent."""
+        uws = self.services[record.service]
+        directory = uws.workDirs.forJob(record.jobId)
+        for name, values in record.parameters.items():
+            for value in values:
+                if isinstance(value, FileValue) and not await uws.inThread(
+                    os.path.isfile, directory.parameterPath(value.file)
+                ):
+                    raise JobFailure(f"Parameter {name}: its file {value.file} is gone.")
 
     async def _watched(self, record: JobRecord) -> None:
         """Let a job's work depend on this node's lease."""

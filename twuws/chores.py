@@ -12,8 +12,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twuws.chore import Chore
-from twuws.errors import DatabaseUnavailable, UWSError
+from twuws.errors import Unavailable, UWSError
 from twuws.node import Node
+from twuws.sweeping import MINIMUM_AGE, leftovers
 from twuws.uws import UWS
 
 log = Logger()
@@ -47,8 +48,8 @@ class Heartbeat(Chore):
                 await beating.addTimeout(self._node.settings.lease / 4, self._reactor)
                 self._beaten()
                 return
-            except (DatabaseUnavailable, TimeoutError) as e:
-                why = e if isinstance(e, DatabaseUnavailable) else "There is no answer yet."
+            except (Unavailable, TimeoutError) as e:
+                why = e if isinstance(e, Unavailable) else "There is no answer yet."
                 log.warn("{node} has not renewed its lease: {why}", node=self._node.name, why=why)
                 await deferLater(self._reactor, wait)
 
@@ -105,42 +106,44 @@ class Reaper(Chore):
         await self._uws.directoriesRemoved()
 
 
+class Forgetter(Chore):
+    """Removes the records of jobs that were destroyed, once their time is over."""
+
+    interval = 600
+
+    def __init__(self, services: Sequence[UWS]) -> None:
+        super().__init__(services[0].database.reactor)
+        self._services = services
+
+    async def runOnce(self) -> None:
+        for uws in self._services:
+            forgotten = await uws.forgetHistory()
+            if forgotten:
+                log.info("{service}: the records of {n} destroyed jobs removed",
+                         service=uws.name, n=forgotten)  # fmt: skip
+
+
 class Sweeper(Chore):
     """
     Removes directories that no job has, and uploads that never came to a job: what a crash
     leaves that comes between a directory and its row.
 
-    If the database knows none of the directories it is probably another one, and nothing is
+    If the database knows none of the directories it is probably another one, and none is
     removed.
     """
 
     interval = 3600
-
-    #: How old, in s, what nobody knows must be; a job's directory is there before its row.
-    minimumAge = 86400.0
+    minimumAge = MINIMUM_AGE
 
     def __init__(self, services: Sequence[UWS]) -> None:
         super().__init__(services[0].database.reactor)
-        self._services = {uws.workDirs.root: uws for uws in services}
+        self._services = services
 
     async def runOnce(self) -> None:
-        for uws in self._services.values():
-            orphans = await self._orphans(uws)
-            for jobId in orphans:
-                uws.removeDirectory(jobId)
-            await uws.directoriesRemoved()
-            if orphans:
-                log.info("{n} directories without a job removed", n=len(orphans))
-
-    async def _orphans(self, uws: UWS) -> list[str]:
-        old = await uws.inThread(uws.workDirs.olderThan, self.minimumAge)
-        known: set[str] = set()
-        for start in range(0, len(old), 1000):
-            some = {"jobIds": old[start : start + 1000]}
-            known.update(row["job_id"] for row in await uws.table.run("jobsKnown", some))
-        if old and not known:
-            root = uws.workDirs.root
-            log.warn("{root}: the database knows none of its directories; is it the right one?",
-                     root=root)  # fmt: skip
-            return []
-        return [jobId for jobId in old if jobId not in known]
+        for left in await leftovers(self._services, self.minimumAge):
+            if left.isForeign:
+                log.warn("{root}: the database knows none of its directories; is it the right"
+                         " one?", root=left.root)  # fmt: skip
+            await left.remove()
+            if left.jobIds:
+                log.info("{n} directories without a job removed", n=len(left.jobIds))

@@ -138,8 +138,9 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
         source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
-    values["archive"] = table.take("archive", Kind.COUNT, 0)
-    for key in (*_SECONDS, "archive"):
+    for key in ("archive", "keep-history"):
+        values[key] = table.take(key, Kind.COUNT, 0)
+    for key in (*_SECONDS, "archive", "keep-history"):
         if values[key] > LONGEST_DURATION:
             source(key).wrong(key, f"expected at most {LONGEST_DURATION}, found {values[key]}")
     policy = Policy(
@@ -148,6 +149,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         lifetime=min(values["default-lifetime"], values["longest-lifetime"]),
         longestLifetime=values["longest-lifetime"],
         archive=values["archive"],
+        keepHistory=values["keep-history"],
     )
     services = _services(table)
     config = Config(

@@ -16,7 +16,7 @@ from twuws.attempts import Attempts
 from twuws.backends.process import ProcessBackend
 from twuws.backends.reactor import ReactorBackend
 from twuws.database import shield
-from twuws.errors import DatabaseUnavailable
+from twuws.errors import Unavailable
 from twuws.node import Node
 from twuws.uws import UWS
 
@@ -132,7 +132,7 @@ class Dispatcher(Service):
             self._again = False
             try:
                 await self.runOnce()
-            except DatabaseUnavailable as e:
+            except Unavailable as e:
                 log.warn("no jobs are taken: {e}", e=e)
             except Exception:
                 log.failure("looking for jobs")

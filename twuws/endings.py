@@ -22,6 +22,9 @@ from twuws.phases import ERROR
 MESSAGE_LENGTH = 200
 DETAIL_LENGTH = 64 * 1024
 
+#: What is less than this, in bytes, is no room.
+_SMALL = 16 * 1024
+
 #: How GNU's programs end after they have said what is wrong.
 _USELESS = re.compile(r"Try '.*' for more information\.")
 
@@ -29,6 +32,12 @@ _USELESS = re.compile(r"Try '.*' for more information\.")
 UNWATCHED = (
     "The work was stopped, because the service that watched it was not heard of for too long."
 )
+
+#: Why a job ends whose directory somebody has removed.
+DIRECTORY_GONE = "The job's directory is gone, with all that was in it."
+
+#: What a system says that has no room for more.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: No limits: those of L{twuws.interfaces.WorkLimits}, as a dictionary.
 NO_LIMITS: Mapping[str, Any] = {"memory": None, "cpu": None, "fileSize": None}
@@ -43,6 +52,46 @@ def sentence(text: str) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
+
+
+def isFull(error: BaseException) -> bool:
+    """Whether something could not be written, because there is no room for it."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def whyOf(error: OSError) -> str:
+    """
+    What keeps from using a file, without the path, which is not for clients.
+
+    >>> whyOf(OSError(errno.ENOSPC, "No space left on device", "/secret/path"))
+    'the disk is full'
+    """
+    return "the disk is full" if isFull(error) else error.strerror or type(error).__name__
+
+
+def hasRoom(directory: str | os.PathLike[str]) -> bool:
+    """Whether the disk under a directory has room for another small file; blocks."""
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return True  # who knows
+    blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    files = found.f_favail > 0 or found.f_files == 0  # some systems do not count them
+    return files and blocks * found.f_frsize >= _SMALL
+
+
+def directoryGone() -> Outcome:
+    """Somebody has removed the directory of the job."""
+    return Outcome.failed(DIRECTORY_GONE)
+
+
+def notStored(what: str, error: OSError) -> Outcome:
+    """
+    The service, or the runner, could not write what it had to.
+
+    @param what: for the beginning of the message.
+    """
+    return Outcome.failed(sentence(f"{what}: {whyOf(error)}"), type="transient")
 
 
 def stopped() -> Outcome:
@@ -81,7 +130,8 @@ def ofException(
         code = error.code if isinstance(error.code, int) else 1
         return Outcome.failed(sentence(f"{name} ended with exit status {code}"))
     where = _traceback(error, frames)
-    return Outcome.failed(_message(name, error, limits), traceback=where)
+    kind = "transient" if isFull(error) else "fatal"
+    return Outcome.failed(_message(name, error, limits), type=kind, traceback=where)
 
 
 def _message(name: str, error: BaseException, limits: Mapping[str, Any]) -> str:
@@ -89,6 +139,8 @@ def _message(name: str, error: BaseException, limits: Mapping[str, Any]) -> str:
         return _tooMuchMemory(name, limits)
     if isinstance(error, OSError) and error.errno == errno.EFBIG:
         return _tooLargeFile(name, limits)
+    if isFull(error):
+        return sentence(f"{name} could not write all that it had to: the disk is full")
     text = str(error)
     return sentence(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
@@ -112,6 +164,7 @@ def ofStatus(
     limits: Mapping[str, Any] = NO_LIMITS,
     *,
     cpuUsed: float = 0,
+    hasRoom: bool = True,
 ) -> Outcome:
     """
     What it means that a program ended with an exit status other than 0, or by a signal.
@@ -119,6 +172,8 @@ def ofStatus(
     @param status: the exit status; negative for the number of a signal.
     @param stderr: the end of what it wrote to its standard error.
     @param cpuUsed: CPU time of the program, s.
+    @param hasRoom: whether there was room on the disk when it ended: programs that find none
+        do not always say so.
     """
     text = stderr.decode("utf-8", "replace").strip()
     killedForTime = status == -signal.SIGKILL and limits["cpu"] and cpuUsed >= limits["cpu"]
@@ -130,9 +185,11 @@ def ofStatus(
         message = f"{name} was killed by signal {_signalName(-status)}"
     else:
         message = f"{name} ended with exit status {status}"
+    if not hasRoom:
+        message += "; the disk is full"
     if text:
         message += ": " + _lastWords(text)
-    return Outcome.failed(sentence(message), text or None)
+    return Outcome.failed(sentence(message), text or None, "fatal" if hasRoom else "transient")
 
 
 def _lastWords(text: str) -> str:

@@ -62,6 +62,12 @@ class NotFound(UWSError):
     status = 404
 
 
+class Gone(UWSError):
+    """What was here is not here any more."""
+
+    status = 410
+
+
 class JobNotFound(NotFound):
     """
     There is no such job, or it has been destroyed.

@@ -14,10 +14,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twuws import schema
-from twuws.chores import Deadlines, Heartbeat, LeaseGuard, Reaper, Sweeper
+from twuws.chores import Deadlines, Forgetter, Heartbeat, LeaseGuard, Reaper, Sweeper
 from twuws.database import shield
 from twuws.dispatcher import Dispatcher
-from twuws.errors import DatabaseUnavailable, SchemaMismatch, UWSError
+from twuws.errors import DatabaseUnavailable, SchemaMismatch, Unavailable, UWSError
 from twuws.jobs import JobError
 from twuws.jobstable import JobsTable, Told
 from twuws.node import Node, NodeSettings
@@ -68,6 +68,7 @@ class JobServices(MultiService):
             Deadlines(self._services, database.reactor),
             *(Reaper(uws) for uws in self._services),
             Sweeper(self._services),
+            Forgetter(self._services),
         ]
         for chore in chores:
             chore.setServiceParent(self)
@@ -169,7 +170,7 @@ class JobServices(MultiService):
         await super().stopService()
         try:
             await self.node.leave()
-        except DatabaseUnavailable as e:
-            log.warn("the database did not hear of the stop: {e}", e=e)
+        except Unavailable as e:
+            log.warn("nobody has heard of the stop: {e}", e=e)
         self._draining = None
         self.dispatcher.isDraining = False

@@ -32,6 +32,9 @@ _COLUMNS = {
     "jobInfo": "job_info",
 }
 
+#: Of how many destroyed jobs the records are removed at a time.
+BATCH = 500
+
 # PostgreSQL's text has no NUL and no half of a surrogate pair, which Python makes of file
 # names that are not UTF-8.  U+E000, which is nobody's, begins their escapes.
 _UNSTORABLE = re.compile("[\x00\ue000\ud800-\udfff]")
@@ -117,6 +120,33 @@ class Told:
 
 
 NOTHING_TOLD = Told()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent(Told):
+    """
+    The record of a change of phase.
+
+    @ivar at: when, by the database's clock.
+    @ivar phase: the new one; C{None} if the job was destroyed.
+    @ivar attempt: the one that was made then, or the last before.
+    """
+
+    at: datetime
+    phase: Phase | None
+    attempt: int
+
+
+def eventFromRow(row: Row) -> JobEvent:
+    """Make the value from a row of C{events}."""
+    return JobEvent(
+        at=row["at"],
+        phase=row["phase"] and Phase(row["phase"]),
+        attempt=row["attempt"],
+        node=row["node"],
+        who=row["who"],
+        why=row["why"],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +285,32 @@ class JobsTable:
         if removeDirectory and await self.run("removeWithWork", args, conn):
             return True
         return left
+
+    async def delete(
+        self, jobId: str, conn: Transaction, told: Told, keepHistory: bool = False
+    ) -> None:
+        """
+        Remove the row of a job.
+
+        @param told: what the last record says.
+        @param keepHistory: whether there is a last record; if not, the others go, too.
+        """
+        said = {"who": _storable(told.who), "why": _storable(told.why), "keep": keepHistory}
+        await self.run("deleteJob", {"jobId": jobId, "told": asJSON(said)}, conn)
+
+    async def forgetHistory(self, service: str, keepHistory: float) -> AsyncIterator[int]:
+        """
+        Remove the records of jobs that were destroyed long ago, in batches; yields of how many.
+
+        @param keepHistory: how long ago, s.
+        """
+        args = {"service": service, "keepHistory": keepHistory, "limit": BATCH}
+        while True:
+            rows = await self.run("forgetHistory", args)
+            forgotten = len({str(row["job_id"]) for row in rows})
+            yield forgotten
+            if forgotten < BATCH:
+                return
 
     async def reportFetched(self, job: JobRecord, jobInfo: Mapping[str, Any]) -> bool:
         """Store what was loaded for a job; false if the attempt is not the row's any more."""

@@ -20,7 +20,8 @@ from twisted.logger import Logger
 import twuws
 from twuws.backends.family import startOf
 from twuws.database import Row, Transaction, asJSON
-from twuws.errors import StaleAttempt
+from twuws.endings import whyOf
+from twuws.errors import StaleAttempt, Unavailable
 from twuws.family import clock
 from twuws.jobs import JobRecord
 from twuws.jobstable import JobsTable, fromRow
@@ -144,6 +145,8 @@ class Node:
     async def beat(self) -> None:
         """
         Say that this node is alive, and renew its lease: first for others, then for its work.
+
+        @raise Unavailable: if either cannot be done; then the lease ends as it was to end.
         """
         pid = os.getpid()  # twistd may have daemonised, and so have forked, since this was made
         began, lease = clock(), self.settings.lease
@@ -164,7 +167,10 @@ class Node:
     async def _renewFiles(self, ends: float) -> None:
         reactor = self.table.database.reactor
         for lease in self.leaseFiles.values():
-            await deferToThreadPool(reactor, reactor.getThreadPool(), lease.renew, ends)
+            try:
+                await deferToThreadPool(reactor, reactor.getThreadPool(), lease.renew, ends)
+            except OSError as e:
+                raise Unavailable(f"The file {lease.path} cannot be written: {whyOf(e)}.") from e
 
     async def leave(self) -> None:
         """Say for how long the work that is left behind may go on."""

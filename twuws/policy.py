@@ -23,6 +23,7 @@ class Policy:
     @ivar archive: how long the metadata of an expired job are kept, in phase ARCHIVED, s; 0
         for not at all.  Jobs that never were run, or that a client destroys, are not archived
         (A-70).
+    @ivar keepHistory: how long the records of a destroyed job are kept, s.
     """
 
     executionDuration: int = 3600
@@ -30,6 +31,7 @@ class Policy:
     lifetime: int = 7 * 86400
     longestLifetime: int = 31 * 86400
     archive: int = 0
+    keepHistory: int = 0
 
     def duration(self, wanted: int | None) -> int:
         """

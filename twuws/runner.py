@@ -11,7 +11,7 @@ all, writes C{outcome.json}; nothing of the work is alive then.
     - SIGTERM ends the work, with an outcome that says so.
     - So does the end of the lease of whoever watches the work (L{twuws.leases}).
     - Exit status 0: there is an outcome, whatever it is; 3: it could not be written, and
-      a line on stderr says why.
+      a line on stderr says why, after the last colon.
 
 It has no Twisted and no database.  What is not needed to start a program is imported
 once the program runs, for importing takes longer than starting.
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from twuws import family, worker
 from twuws.leases import INTERVAL, WatchedLease
-from twuws.streams import TAIL, Output, Pipe, Wakeup, create
+from twuws.streams import TAIL, Output, Pipe, Wakeup, create, reserve
 
 if TYPE_CHECKING:
     from twuws.jobs import Outcome
@@ -83,11 +83,17 @@ class Runner:
         self.service = os.dup(1)
         if stat.S_ISFIFO(os.fstat(self.service).st_mode):
             os.set_blocking(self.service, False)
+        with suppress(OSError):
+            reserve("outcome.json.new")  # which is what WorkDir writes to
         self.nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(self.nothing, 0)
         os.dup2(self.nothing, 1)
         self.temporary = os.path.join(self.directory, "tmp")
-        os.makedirs(self.temporary, 0o700, exist_ok=True)
+        try:
+            os.mkdir(self.temporary, 0o700)
+        except FileExistsError:  # an earlier attempt's
+            if not os.path.isdir(self.temporary):
+                raise
         self.whole = {r["stream"]: r["file"] for r in self.job["results"] if r.get("stream")}
         self.report, self.wakeup = Pipe(), Wakeup()
         self.outputs: dict[str, Output] = {}
@@ -212,9 +218,18 @@ class Runner:
         except ValueError:  # it said nothing, or was killed while it spoke
             pass
         if self.status:
-            tail = self._endOfStderr()
-            return endings.ofStatus(self.name, self.status, tail, self.limits, cpuUsed=self.cpuUsed)
-        return self._collect()
+            return endings.ofStatus(
+                self.name,
+                self.status,
+                self._endOfStderr(),
+                self.limits,
+                cpuUsed=self.cpuUsed,
+                hasRoom=endings.hasRoom(self.directory),
+            )
+        try:
+            return self._collect()
+        except OSError as error:
+            return endings.notStored(f"The results of {self.name} could not be recorded", error)
 
     def _endOfStderr(self) -> bytes:
         if "stderr" in self.whole:
@@ -258,14 +273,14 @@ class Runner:
 
 def _giveUp(directory: str, attempt: int | None, trouble: OSError) -> int:
     """Write an outcome that is about us rather than the work; the exit status."""
-    from twuws.jobs import Outcome
+    from twuws import endings
     from twuws.workdir import WorkDir
 
-    message = f"The work's directory could not be used: {trouble.strerror}"
+    outcome = endings.notStored("The work's directory could not be used", trouble)
     try:
-        WorkDir(directory, attempt).writeOutcome(Outcome.failed(message, type="transient"))
-    except OSError:
-        os.write(2, f"twuws.runner: {directory}: {trouble}\n".encode())
+        WorkDir(directory, attempt).writeOutcome(outcome)
+    except OSError as another:
+        os.write(2, f"twuws.runner: {directory}: {endings.whyOf(another)}\n".encode())
         return TROUBLE
     return 0
 

@@ -102,8 +102,27 @@ STATEMENTS: dict[str, str] = {
     # Work of a job that is destroyed, and was to be ended already.
     "removeWithWork": """
         UPDATE stops SET remove_directory = true WHERE job_id = %(jobId)s RETURNING job_id""",
+    # The trigger on it reads what is told; the setting lasts as long as the transaction.
     "deleteJob": """
-        DELETE FROM jobs WHERE job_id = %(jobId)s RETURNING job_id""",
+        DELETE FROM jobs
+        WHERE job_id = %(jobId)s
+          AND set_config('twuws.told', COALESCE(%(told)s, ''), true) IS NOT NULL
+        RETURNING job_id""",
+    # Records
+    "history": """
+        SELECT at, phase, attempt, node, who, why FROM events
+        WHERE job_id = %(jobId)s AND service = %(service)s ORDER BY event_id""",
+    # Forgets jobs that were destroyed long ago, some at a time; what others forget just now is
+    # left to them.
+    "forgetHistory": """
+        WITH gone AS MATERIALIZED (
+            SELECT job_id FROM events
+            WHERE phase IS NULL AND service = %(service)s
+              AND at < clock_timestamp() - %(keepHistory)s * interval '1 s'
+            ORDER BY at LIMIT %(limit)s
+            FOR UPDATE SKIP LOCKED)
+        DELETE FROM events e USING gone g WHERE e.job_id = g.job_id
+        RETURNING e.job_id, e.phase""",
     # Claims of an installation are made one after the other: so its limits hold at every instant.
     "claimInTurn": """
         SELECT pg_advisory_xact_lock(hashtext('claims of ' || current_schema()))""",
@@ -238,6 +257,14 @@ STATEMENTS: dict[str, str] = {
     "jobsByPrefix": """
         SELECT job_id, service, phase FROM jobs
         WHERE job_id ^@ %(prefix)s
+        ORDER BY job_id LIMIT %(limit)s""",
+    # The same, and jobs that were destroyed, as far as their records are kept.
+    "jobsEverByPrefix": """
+        (SELECT job_id, service, phase FROM jobs
+         WHERE job_id ^@ %(prefix)s ORDER BY job_id LIMIT %(limit)s)
+        UNION ALL
+        (SELECT job_id, service, 'destroyed' FROM events
+         WHERE job_id ^@ %(prefix)s AND phase IS NULL ORDER BY job_id LIMIT %(limit)s)
         ORDER BY job_id LIMIT %(limit)s""",
     "getJobs": """
         SELECT * FROM jobs WHERE job_id = ANY(%(jobIds)s)""",

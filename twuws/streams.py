@@ -10,6 +10,9 @@ import signal
 #: How much of the end of a stream is remembered, bytes.
 TAIL = 4096
 
+#: How much room is kept for the outcome, bytes.
+RESERVED = 4096
+
 
 class Pipe:
     """A pipe from the work to us."""
@@ -64,3 +67,12 @@ class Wakeup(Pipe):
 
 def create(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+
+def reserve(path: str) -> None:
+    """Take the room for an outcome without details now, for later the disk may be full."""
+    handle = create(path)
+    try:
+        os.write(handle, bytes(RESERVED))
+    finally:
+        os.close(handle)

@@ -10,7 +10,7 @@ from twisted.internet import error
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twuws.endings import sizeInWords
+from twuws.endings import sizeInWords, whyOf
 
 log = Logger()
 
@@ -31,7 +31,7 @@ def tooLarge(most: int) -> Trouble:
 def notStored(e: OSError) -> Trouble:
     """What was loaded could not be written; that is nobody's fault but the operator's."""
     log.failure("a download cannot be stored", Failure(e))
-    return Trouble(f"could not be stored: {e.strerror}", transient=True)
+    return Trouble(f"could not be stored: {whyOf(e)}", transient=True)
 
 
 def _causes(e: BaseException) -> list[BaseException]:

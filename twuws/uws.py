@@ -49,6 +49,8 @@ _INITIAL = frozenset(
 #: The phases from which expired jobs are archived: what never ran leaves nothing to tell.
 _ARCHIVABLE = (FINAL | IN_QUEUE) - {ARCHIVED}
 
+_EXPIRED = Told(why="Its destruction time had come.")
+
 
 class UWS(WorkedJobs):
     """
@@ -186,10 +188,10 @@ class UWS(WorkedJobs):
         who: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
-        await self.inThread(workDir.create)
         try:
+            await self.storing(workDir.create)
             if files is not None:
-                await self.inThread(files.adopt, job.parameters)
+                await self.storing(files.adopt, job.parameters)
             await self._persistently(lambda: self._insert(job, run, who), timeout)
         except DatabaseUnavailable:
             raise  # the row may be there all the same; if it is not, the Sweeper comes
@@ -240,13 +242,14 @@ class UWS(WorkedJobs):
 
         @param who: asks for it, for the record.
         """
-        await self._destroy(jobId, who=who)
+        await self._destroy(jobId, Told(who=who))
 
-    async def _destroy(self, jobId: str, seen: Row | None = None, who: str | None = None) -> bool:
+    async def _destroy(self, jobId: str, told: Told, seen: Row | None = None) -> bool:
         """
         Destroy a job, or archive it if it has expired and the policy says so; false if it is
         not as it was when it was chosen for that.
 
+        @param told: what the record says, if the job has not expired.
         @param seen: its phase and destruction then.
         """
         async with self._locked(jobId) as (t, record, now):
@@ -260,7 +263,8 @@ class UWS(WorkedJobs):
             if isExpired and self.policy.archive and record.phase in _ARCHIVABLE:
                 await self._archive(t, record, now)
             else:
-                await self.table.run("deleteJob", {"jobId": jobId}, t)
+                told = _EXPIRED if isExpired else told
+                await self.table.delete(jobId, t, told, self.policy.keepHistory > 0)
         if not hasWork:
             self.removeDirectory(jobId)
         return True
@@ -270,8 +274,7 @@ class UWS(WorkedJobs):
         if record.phase in IN_QUEUE:
             why = JobError(message="The job was stopped, for its destruction time had come.")
             await self.table.move(record, ABORTED, why, t)
-        expired = Told(why="Its destruction time had come.")
-        await self.table.move(record, ARCHIVED, None, t, expired)
+        await self.table.move(record, ARCHIVED, None, t, _EXPIRED)
         until = now + timedelta(seconds=self.policy.archive)
         await self.table.change(record, replace(record, results=(), destruction=until), t)
 
@@ -298,6 +301,7 @@ class UWS(WorkedJobs):
         includeAll: bool = False,
         includeForgotten: bool = False,
         dryRun: bool = False,
+        who: str | None = None,
     ) -> list[str]:
         """
         Destroy the expired jobs, or archive them for as long as the policy says (2.1.5), and
@@ -310,6 +314,7 @@ class UWS(WorkedJobs):
         @param includeAll: also all others.
         @param includeForgotten: also those that have been PENDING for C{forgottenAfter}.
         @param dryRun: destroy nothing.
+        @param who: asks for those that have not expired, for the record.
         """
         flags = {
             "includeFailed": includeFailed,
@@ -320,20 +325,29 @@ class UWS(WorkedJobs):
         }
         done = []
         async for row in self.table.toClean(self.name, flags):
-            if dryRun or await self._destroyedQuietly(row["job_id"], row):
+            if dryRun or await self._destroyedQuietly(row, Told(who=who, why="A clean-up.")):
                 done.append(row["job_id"])
         return done
 
-    async def _destroyedQuietly(self, jobId: str, seen: Row) -> bool:
+    async def _destroyedQuietly(self, seen: Row, told: Told) -> bool:
         try:
-            return await self._destroy(jobId, seen)
+            return await self._destroy(seen["job_id"], told, seen)
         except JobNotFound:
             return False
         except DatabaseUnavailable:
             raise
         except Exception:
-            log.failure("{jobId} was not destroyed", jobId=jobId)
+            log.failure("{jobId} was not destroyed", jobId=seen["job_id"])
             return False
+
+    @deferred
+    async def forgetHistory(self) -> int:
+        """
+        Remove the records of jobs that were destroyed longer ago than the policy keeps them;
+        of how many jobs.
+        """
+        batches = self.table.forgetHistory(self.name, self.policy.keepHistory)
+        return sum([forgotten async for forgotten in batches])
 
     # For those who build on this
 

@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 
 from twuws.database import Database, LockTimeout, Transaction, shield
+from twuws.endings import whyOf
 from twuws.errors import (
     BadRequest,
     IllegalMove,
     JobLocked,
     JobNotFound,
     NotPending,
+    Unavailable,
     UWSError,
 )
 from twuws.joblocks import JobLocks
@@ -42,6 +45,8 @@ from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwsreading import ReadableJobs, deferred
+
+log = Logger()
 
 #: How long a RUNID can be, in characters (DALI, 4.3.6).
 LONGEST_RUNID = 64
@@ -187,7 +192,7 @@ class ChangeableJobs(ReadableJobs):
                 self._checkPhase(job, {PENDING}, "Parameters")
                 files = self._filesOf(job, request)
                 await maybeDeferred(self.setParamsFromRequest, job, request)
-                await self.inThread(files.adopt, job.parameters)
+                await self.storing(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)
             if phase == "RUN":
                 await self._run(t, changed or record, who)
@@ -195,6 +200,18 @@ class ChangeableJobs(ReadableJobs):
                 await self._abort(t, changed or record, told=Told(who=who))
         if request is not None:
             await self.inThread(files.dropReplaced, record.parameters, job.parameters)
+
+    async def storing(self, action: Callable[..., object], *args: Any) -> None:
+        """
+        Do in a thread what writes to a job's directory.
+
+        @raise Unavailable: if it cannot be written to, saying why.
+        """
+        try:
+            await self.inThread(action, *args)
+        except OSError as e:
+            log.error("{service}: a job's directory cannot be written: {e}", service=self.name, e=e)
+            raise Unavailable(f"The service cannot store this now: {whyOf(e)}.") from e
 
     def _filesOf(self, job: UWSJob, request: Any) -> FilesToAdopt:
         """The files of a request, for a job that may have some already."""

@@ -16,7 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twuws.database import Database, Row, Transaction, shield
 from twuws.errors import JobNotFound
 from twuws.jobs import JobRecord, JobRef, UWSJob
-from twuws.jobstable import JobsTable, ListFilters
+from twuws.jobstable import JobEvent, JobsTable, ListFilters, eventFromRow
 from twuws.phases import ACTIVE, FINAL, Phase
 from twuws.phasewatcher import PhaseWatcher
 from twuws.workdir import WorkDirs, isSafeName
@@ -71,6 +71,19 @@ class ReadableJobs:
         The job, read-only, never blocked by a lock; raise L{JobNotFound} if there is none.
         """
         return self._jobOf(await self._read(jobId))
+
+    @deferred
+    async def history(self, jobId: str) -> list[JobEvent]:
+        """
+        All changes of a job's phase, in order, also of one that was destroyed, as long as they
+        are kept.
+
+        @raise JobNotFound: if nothing is known of such a job.
+        """
+        rows = await self.table.run("history", self._key(jobId))
+        if not rows:
+            await self._read(jobId)  # it may be older than the records
+        return [eventFromRow(row) for row in rows]
 
     async def _read(self, jobId: str) -> JobRecord:
         record = await self.table.one("getJob", self._key(jobId))

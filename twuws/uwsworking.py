@@ -110,7 +110,7 @@ class WorkedJobs(ChangeableJobs):
             if record.attempt != attempt or record.phase not in IN_QUEUE - {QUEUED}:
                 raise StaleAttempt
             if record.phase is SUSPENDED:  # it has gone on all the same
-                await self._move(t, record, EXECUTING)
+                await self._move(t, record, EXECUTING, told=Told(why="Its work has gone on."))
                 record = replace(record, phase=EXECUTING)
             yield t, record, now
 

@@ -18,6 +18,7 @@ service calls it in threads.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -93,6 +94,7 @@ class WorkDir(WorkPlace):
         self.stderr = self.path / "stderr"
         self.events = self.path / "events.jsonl"
         self.outcome = self.path / "outcome.json"
+        self._isTorn = False  # an event of ours that there was no room for
 
     def create(self) -> None:
         """Make the directory, readable by nobody else."""
@@ -124,9 +126,26 @@ class WorkDir(WorkPlace):
         """Read C{job.json}."""
         return dict(json.loads(self.job.read_bytes()))
 
+    def isThere(self) -> bool:
+        """Whether the directory is there; somebody may have removed it."""
+        return self.path.is_dir()
+
     def writeOutcome(self, outcome: Outcome) -> None:
-        """Say how the work ended; the file appears whole, or not at all."""
-        self._write(self.outcome, {**outcome.asJSON(), "attempt": self.attempt})
+        """
+        Say how the work ended; the file appears whole, or not at all.
+
+        Where the disk is full there is the room that the runner has reserved, which may be too
+        small for all of it: then the message must do.
+        """
+        content = {**outcome.asJSON(), "attempt": self.attempt}
+        try:
+            self._write(self.outcome, content)
+        except OSError as e:
+            error = content.get("error")
+            if e.errno not in (errno.ENOSPC, errno.EDQUOT) or not error:
+                raise
+            content["error"] = {**error, "detail": None, "traceback": None}
+            self._write(self.outcome, content)
 
     def readOutcome(self) -> Outcome | None:
         """How the work ended; C{None} if it has not, or that is of another attempt."""
@@ -143,9 +162,11 @@ class WorkDir(WorkPlace):
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         temporary = path.with_name(path.name + ".new")
-        with temporary.open("w", encoding="ascii") as f:
-            json.dump(content, f)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600)  # with what is reserved
+        with os.fdopen(handle, "wb") as f:
+            f.write(json.dumps(content).encode("ascii"))
             f.flush()
+            f.truncate()
             os.fsync(f.fileno())
         temporary.replace(path)
 
@@ -183,9 +204,13 @@ class WorkDir(WorkPlace):
     def addEvent(self, event: str, **fields: Any) -> None:
         """Append one line to C{events.jsonl}; lines of several writers do not mix."""
         attempt = {} if self.attempt is None else {"attempt": self.attempt}
-        line = json.dumps({"event": event, **attempt, **fields}) + "\n"
+        text = json.dumps({"event": event, **attempt, **fields}) + "\n"
+        line = ("\n" * self._isTorn + text).encode("ascii")
         with self.events.open("ab", buffering=0) as f:
-            f.write(line.encode("ascii"))
+            written = f.write(line)
+        self._isTorn = written < len(line)  # the next one must not be part of it
+        if self._isTorn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.events))
 
     def readEvents(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """
@@ -268,6 +293,10 @@ class WorkDir(WorkPlace):
         """Called after each event; whoever runs the work may set another."""
 
 
+#: Where uploads wait, below the root.
+_UPLOADS = ".uploads"
+
+
 class WorkDirs:
     """
     The directories of all jobs, below one root, spread over 256 folders.
@@ -284,7 +313,7 @@ class WorkDirs:
 
     def uploads(self) -> Path:
         """Where uploads wait for their job: on the same file system, so that moving is cheap."""
-        path = self.root / ".uploads"
+        path = self.root / _UPLOADS
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
@@ -300,14 +329,17 @@ class WorkDirs:
                 with suppress(FileNotFoundError):
                     yield entry.name, entry.stat().st_mtime
 
+    def oldUploads(self, seconds: float) -> list[Path]:
+        """Uploads that have not changed for so long: their request has ended long ago."""
+        limit, found = time.time() - seconds, []
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self.root / _UPLOADS):
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime < limit:
+                        found.append(Path(entry.path))
+        return found
+
     def olderThan(self, seconds: float) -> list[str]:
-        """
-        The ids of jobs whose directory has not changed for so long; uploads as old as that
-        are removed, for their request has ended long ago.
-        """
+        """The ids of jobs whose directory has not changed for so long."""
         limit = time.time() - seconds
-        for entry in os.scandir(self.uploads()):
-            with suppress(FileNotFoundError):
-                if entry.stat().st_mtime < limit:
-                    os.unlink(entry.path)
         return [jobId for jobId, changed in self.known() if changed < limit and isSafeName(jobId)]

@@ -6,10 +6,14 @@ What C{--json} writes is for programs, and stays as it is:
     ============================  =========================================================
     C{list}                       an array of jobs, each as L{JobRecord.asJSON} has it
     C{show}                       C{{"job": …, "directory": "/…"}}
+    C{history}                    C{{"service", "jobId", "events": [{"at", "phase", "attempt",
+                                  "node", "who", "why"}]}}; the phase is null for the end of a
+                                  destroyed job
     C{run}, C{abort}, C{destroy}  C{{"done": [{"service", "jobId", "phase"}],
                                   "failed": [{"job", "message"}]}}; the phase of a destroyed
                                   job is null
-    C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}]}}
+    C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}],
+                                  "leftovers": ["/…"]}}: directories and uploads without a job
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 

@@ -11,9 +11,10 @@ from typing import Any
 from twuws import schema
 from twuws.admin.output import Columns, describe
 from twuws.admin.session import Session
+from twuws.admin.sweep import sayLeft, sweep
 from twuws.errors import DatabaseUnavailable, UWSError
 from twuws.jobs import JobRef
-from twuws.jobstable import ListFilters, fromRow
+from twuws.jobstable import ListFilters, Told, fromRow
 from twuws.phases import ERROR
 from twuws.uws import UWS
 
@@ -124,7 +125,7 @@ async def runJobs(session: Session, options: Namespace) -> None:
                 f"Job {jobId} is of the service {uws.name}, which the configuration does not name:"
                 " give the one that does with --config."
             )
-        await uws.run(jobId)
+        await uws.run(jobId, session.who)
         job = await uws.getJob(jobId)
         if job.phase is ERROR and job.attempt == 0 and job.error is not None:
             raise UWSError(f"Job {jobId} is ERROR now: {job.error.message}")
@@ -137,7 +138,7 @@ async def abortJobs(session: Session, options: Namespace) -> None:
     """C{twuws abort}: abort jobs, and end their work if nobody else will."""
 
     async def abort(uws: UWS, jobId: str) -> str:
-        await uws.abort(jobId)
+        await uws.abort(jobId, told=Told(who=session.who))
         return "ABORTED"
 
     await _forEach(session, options.jobs, abort, session.endLeftWork)
@@ -147,7 +148,7 @@ async def destroyJobs(session: Session, options: Namespace) -> None:
     """C{twuws destroy}: destroy jobs, with their work and their directories."""
 
     async def destroy(uws: UWS, jobId: str) -> None:
-        await uws.destroy(jobId)
+        await uws.destroy(jobId, session.who)
 
     session.checkDirectories()
     await _forEach(session, options.jobs, destroy, session.endLeftWork)
@@ -184,7 +185,7 @@ async def _forEach(
 
 
 async def cleanup(session: Session, options: Namespace) -> None:
-    """C{twuws cleanup}: destroy the expired jobs, and others as asked."""
+    """C{twuws cleanup}: destroy the expired jobs, others as asked, and what has no job."""
     if not options.dry_run:
         session.checkDirectories()
     jobs: list[dict[str, str]] = []
@@ -195,17 +196,22 @@ async def cleanup(session: Session, options: Namespace) -> None:
             includeAll=options.include_all,
             includeForgotten=options.include_forgotten,
             dryRun=options.dry_run,
+            who=session.who,
         )
         jobs += [{"service": uws.name, "jobId": jobId} for jobId in ids]
     if jobs and not options.dry_run:
         await session.endLeftWork()
+    # What has no job is of no service in particular.
+    left = [] if options.service else await sweep(session, options.dry_run)
     if session.report.asJSON:
-        session.report.give({"dryRun": options.dry_run, "jobs": jobs})
+        paths = [str(path) for path in left]
+        session.report.give({"dryRun": options.dry_run, "jobs": jobs, "leftovers": paths})
         return
     for job in jobs:
         session.report.say(f"{job['jobId']} {job['service']}")
     count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     session.report.say(f"{count} {'would be destroyed' if options.dry_run else 'destroyed'}")
+    sayLeft(session, left, options.dry_run)
 
 
 async def upgrade(session: Session, options: Namespace) -> None:

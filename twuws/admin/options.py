@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import twuws
-from twuws.admin import commands
+from twuws.admin import commands, history
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
 from twuws.options import OPTIONS
@@ -112,6 +112,13 @@ def _addCommands(parsers: Any) -> None:
     )
     one = add("show", commands.showJob, "show all of a job", "0c5f5e")
     one.add_argument("job", metavar="JOB")
+    one = add(
+        "history",
+        history.showHistory,
+        "show every change of a job's phase: when, where, who asked for it, and why",
+        "0c5f5e",
+    )
+    one.add_argument("job", metavar="JOB")
     for name, command, text in (
         ("run", commands.runJobs, "queue jobs that are PENDING or HELD"),
         ("abort", commands.abortJobs, "abort jobs, and end their work"),
@@ -122,7 +129,7 @@ def _addCommands(parsers: Any) -> None:
     one = add(
         "cleanup",
         commands.cleanup,
-        "destroy the jobs whose time is over",
+        "destroy the jobs whose time is over, and remove directories that have no job",
         "--include-failed --dry-run",
     )
     _addServices(one)

@@ -4,6 +4,9 @@ What the subcommands of C{twuws} work on: the services, and the jobs that people
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,6 +25,14 @@ from twuws.workdir import isSafeName
 
 #: How much of an id has to be given.
 SHORTEST_PREFIX = 6
+
+
+def _userName() -> str:
+    """The name of who this process belongs to; its number if that has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @dataclass(kw_only=True)
@@ -56,6 +67,11 @@ class Session:
             )
         await schema.prepare(self.database)
 
+    @property
+    def who(self) -> str:
+        """Who gives the command, for the record."""
+        return f"admin {_userName()}@{socket.gethostname()}"
+
     def uws(self, name: str) -> UWS:
         """The facade of a service, whether the configuration names it or not."""
         if name not in self.services:
@@ -82,17 +98,18 @@ class Session:
                 raise UWSError(f"There is no service {name!r}; there are {', '.join(known)}.")
         return [self.services[name] for name in dict.fromkeys(names or known)]
 
-    async def find(self, given: str) -> tuple[UWS, str]:
+    async def find(self, given: str, statement: str = "jobsByPrefix") -> tuple[UWS, str]:
         """
         The job that an id, or the beginning of one, names.
 
+        @param statement: which jobs there are.
         @raise UWSError: if there is none, or more than one.
         """
         if not isSafeName(given):
             raise JobNotFound(given)
         if len(given) < SHORTEST_PREFIX:
             raise UWSError(f"{given}: give at least {SHORTEST_PREFIX} characters of the job's id.")
-        rows = await self.table.run("jobsByPrefix", {"prefix": given, "limit": 11})
+        rows = await self.table.run(statement, {"prefix": given, "limit": 11})
         rows = [row for row in rows if row["job_id"] == given] or rows
         if not rows:
             raise JobNotFound(given)

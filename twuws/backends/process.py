@@ -187,13 +187,15 @@ def _withoutOutcome(reason: tuple[int, bytes] | None) -> Outcome:
     if reason is None:
         return endings.lost("The job's runner was killed, or its host restarted")
     status, trouble = reason
+    if status == DISK_TROUBLE:
+        why = trouble.decode("utf-8", "replace").strip().rpartition(": ")[2]
+        message = endings.sentence(f"The end of the job's work could not be written: {why}")
+        return Outcome.failed(message, type="transient")
     if status == 0:
         return endings.lost("The job's runner ended without an outcome")
     error = endings.ofStatus("The job's runner", status, trouble).error
     assert error is not None
     if status < 0:
         return endings.lost(error.message)
-    isTransient = status == DISK_TROUBLE
-    return Outcome.failed(  # what a runner says of itself is not for clients
-        error.message, type="transient" if isTransient else error.type, traceback=error.detail
-    )
+    # What a runner says of itself is not for clients.
+    return Outcome.failed(error.message, type=error.type, traceback=error.detail)

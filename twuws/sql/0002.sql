@@ -11,9 +11,10 @@ UPDATE version SET version = 2;
 ALTER TABLE jobs ADD COLUMN moved jsonb;
 
 -- Every change of phase is a row, whoever made it.  They stay as long as the job, or longer,
--- so nothing here refers to it.  A phase of null says that the job was destroyed.
+-- so nothing here refers to it.  A phase of null says that the job was destroyed: it is the
+-- last of a job, and what its time is over is found by.
 CREATE TABLE events (
-    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id bigint GENERATED ALWAYS AS IDENTITY,
     job_id   text NOT NULL,
     service  text NOT NULL,
     owner    text,
@@ -22,18 +23,29 @@ CREATE TABLE events (
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     node     text,
     who      text,
-    why      text
+    why      text,
+    PRIMARY KEY (job_id, event_id)
 );
 
-CREATE INDEX events_by_job ON events (job_id, event_id);
-CREATE INDEX events_of_gone ON events (at) WHERE phase IS NULL;
+CREATE INDEX events_of_gone ON events (service, at) WHERE phase IS NULL;
 
-CREATE FUNCTION jobs_record() RETURNS trigger LANGUAGE plpgsql AS $$
+-- What is told of a change that somebody makes by a statement of their own.
+CREATE FUNCTION told_by_hand() RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('who', session_user, 'why', 'It was changed in the database.')
+$$;
+
+CREATE FUNCTION jobs_record() RETURNS trigger LANGUAGE plpgsql
+    SET search_path FROM CURRENT  -- whoever changes a job may have another
+AS $$
 DECLARE
     told jsonb := NEW.moved;
 BEGIN
-    IF TG_OP = 'UPDATE' AND told IS NOT DISTINCT FROM OLD.moved THEN
-        told := jsonb_build_object('who', session_user);  -- a statement that is not ours
+    IF told IS NULL THEN
+        told := told_by_hand();
+    ELSIF TG_OP = 'UPDATE' THEN
+        IF told IS NOT DISTINCT FROM OLD.moved THEN
+            told := told_by_hand();
+        END IF;
     END IF;
     INSERT INTO events (job_id, service, owner, attempt, phase, node, who, why)
     VALUES (NEW.job_id, NEW.service, NEW.owner, NEW.attempt, NEW.phase,
@@ -46,6 +58,28 @@ CREATE TRIGGER jobs_made AFTER INSERT ON jobs FOR EACH ROW
 CREATE TRIGGER jobs_recorded AFTER UPDATE OF phase ON jobs FOR EACH ROW
     WHEN (NEW.phase <> OLD.phase)
     EXECUTE FUNCTION jobs_record();
+
+-- The events of a job that is destroyed go with it, unless they are to be kept for a time: then
+-- one more says so.  Who deletes a job says who, why and whether in the setting twuws.told,
+-- for there is no new row that could; what others delete is kept, until a service forgets it.
+CREATE FUNCTION jobs_forget() RETURNS trigger LANGUAGE plpgsql
+    SET search_path FROM CURRENT
+AS $$
+DECLARE
+    told jsonb := COALESCE(NULLIF(current_setting('twuws.told', true), '')::jsonb,
+                           told_by_hand());
+BEGIN
+    IF told->'keep' = 'false' THEN
+        DELETE FROM events WHERE job_id = OLD.job_id;
+    ELSE
+        INSERT INTO events (job_id, service, owner, attempt, who, why)
+        VALUES (OLD.job_id, OLD.service, OLD.owner, OLD.attempt, told->>'who', told->>'why');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER jobs_forgotten AFTER DELETE ON jobs FOR EACH ROW
+    EXECUTE FUNCTION jobs_forget();
 
 -- Claims are fair over owners and bounded for each; nobody in particular is ''.
 UPDATE queue SET owner = '' WHERE owner IS NULL;

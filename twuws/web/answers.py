@@ -4,20 +4,24 @@ Answering a request: texts, documents, redirects, files, and what went wrong.
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
+from twisted.logger import Logger
 from twisted.web.http import CACHED, NO_CONTENT, SEE_OTHER
 from twisted.web.static import File
 
 from twuws.documents import MEDIA_TYPE, VOTABLE, errorVOTable
+from twuws.endings import whyOf
 from twuws.errors import (
     DatabaseUnavailable,
+    Gone,
     NotAcceptable,
     NotAllowed,
-    NotFound,
     Unavailable,
     UWSError,
 )
@@ -25,6 +29,8 @@ from twuws.jobs import JobError
 from twuws.web.accept import acceptable
 from twuws.web.headers import textOf, vary
 from twuws.web.settings import WebSettings
+
+log = Logger()
 
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
@@ -145,21 +151,51 @@ def _ranges(header: str, size: int) -> str | None:
     return "bytes=" + ",".join(ranges)
 
 
+def _statReadable(path: Path) -> os.stat_result:
+    """
+    What a file is; raise C{OSError} if it cannot be read.
+
+    A directory, a pipe or a link is told from a file, and not opened.
+    """
+    found = os.lstat(path)
+    if S_ISREG(found.st_mode):
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
+    return found
+
+
 class _Leaf(File):
     """A file, and nothing below it."""
 
     isLeaf = True
 
 
-def file(request: Any, path: Path, mediaType: str) -> File | bytes:
+def file(
+    request: Any, path: Path, mediaType: str, what: str = "", size: int | None = None
+) -> File | bytes:
     """
-    A file, with ranges, for Klein to render.
+    A file of a job, with ranges, for Klein to render.  Work, and people, can have made
+    anything of it.
 
-    @raise NotFound: if it is not there, or leads out of its directory.
+    @param what: what messages call it; the file by its name if not given.
+    @param size: how large it was when it was whole, in bytes, if it cannot have got smaller.
+    @raise Gone: if it is not there any more.
+    @raise UWSError: if it cannot be read, or is not what it was.
     """
-    if not path.is_file() or path.is_symlink():
-        raise NotFound(f"The file {path.name} is not there any more.")
-    found = path.stat()
+    what = what or f"The file {path.name}"
+    try:
+        found = _statReadable(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Gone(f"{what} is not there any more: somebody has removed it.") from None
+    except OSError as e:
+        log.error("{path} cannot be read: {e}", path=path, e=e)
+        raise UWSError(f"{what} is there, but the service cannot read it: {whyOf(e)}.") from e
+    if not S_ISREG(found.st_mode) or path.parent.is_symlink():
+        log.error("{path} is no regular file any more", path=path)
+        raise UWSError(f"{what} has been replaced by something else, and so is lost.")
+    if size is not None and found.st_size < size:
+        log.error("{path} had {size} bytes, and has {left}", path=path, size=size,
+                  left=found.st_size)  # fmt: skip
+        raise UWSError(f"{what} is not whole any more: {found.st_size} of {size} bytes are left.")
     if _isKnown(request, f"{found.st_mtime_ns:x}-{found.st_size:x}"):
         return b""
     wanted = _ranges(textOf(request, "range") or "", found.st_size)

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
+from twuws.endings import whyOf
 from twuws.errors import TooLarge, Unavailable, UWSError
 from twuws.web import answers, headers
 from twuws.web.jsonbodies import isJSON
@@ -148,9 +149,9 @@ class SpooledRequest(Request):
         """Do what may find the disk full."""
         try:
             write()
-        except OSError:
-            _log.failure("A request's body cannot be stored")
-            self._refuse(Unavailable("The service cannot store this body now; try again later."))
+        except OSError as e:
+            _log.error("A request's body cannot be stored: {e}", e=e)
+            self._refuse(Unavailable(f"The service cannot store this body now: {whyOf(e)}."))
 
     def _refuse(self, error: UWSError) -> None:
         """Answer now, if that can be; forget what has come, and take no more."""

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
+from twuws.endings import whyOf
 from twuws.errors import BadRequest, Unavailable
 from twuws.submission import Upload
 from twuws.workdir import WorkDirs
@@ -61,7 +62,7 @@ class BodyFiles:
         except OSError as e:
             self.discard()
             _log.error("A request's files cannot be stored: {e}", e=e)
-            raise Unavailable(f"The service cannot store this now ({e.strerror}).") from e
+            raise Unavailable(f"The service cannot store this now: {whyOf(e)}.") from e
         except BaseException:
             self.discard()
             raise

@@ -31,6 +31,7 @@ from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
+from twuws.web.asking import askerOf
 from twuws.web.controls import Controls, readListFilters, readWait, takeControls
 from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
@@ -200,6 +201,7 @@ class _Jobs:
             "runId": controls.runId,
             "executionDuration": controls.executionDuration,
             "isListed": isListed,
+            "who": askerOf(request),
         }
         if not isinstance(controls.destruction, Unset):
             properties["destruction"] = controls.destruction
@@ -253,7 +255,7 @@ class _Jobs:
 
     async def destroy(self, asked: Asked) -> bytes:
         """Destroy the job; the way leads to the job list (2.2.3.2, A-72)."""
-        await self.uws.destroy(asked.jobId)
+        await self.uws.destroy(asked.jobId, askerOf(asked.request))
         return answers.seeOther(asked.request, asked.jobListURL)
 
     # What goes wrong

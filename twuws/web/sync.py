@@ -16,9 +16,11 @@ from twisted.web.http import BAD_REQUEST, CONFLICT, INTERNAL_SERVER_ERROR
 from twuws.documents import resultURL
 from twuws.errors import DatabaseUnavailable, NotAllowed, NotFound, Unavailable, UWSError
 from twuws.jobs import JobError, Result, UWSJob
+from twuws.jobstable import Told
 from twuws.phases import ABORTED, COMPLETED, ERROR, FINAL
 from twuws.uws import UWS
 from twuws.web import answers
+from twuws.web.asking import askerOf
 from twuws.web.settings import WebSettings
 from twuws.web.uwsactions import choose, methodOf
 
@@ -86,7 +88,7 @@ class Sync:
         if request.method == b"HEAD":
             job = await self._uws.getJob(jobId)
         else:
-            job = await self._ended(jobId, url)
+            job = await self._ended(request, jobId, url)
         if job.phase not in FINAL:
             return answers.text(request, "")
         if job.phase in (ERROR, ABORTED):
@@ -96,7 +98,7 @@ class Sync:
             raise NotFound(f"The job is {job.phase}, and has no result: {url}")
         return answers.seeOther(request, resultURL(url, result))
 
-    async def _ended(self, jobId: str, url: str) -> UWSJob:
+    async def _ended(self, request: Any, jobId: str, url: str) -> UWSJob:
         """
         The job once it has ended.
 
@@ -104,7 +106,7 @@ class Sync:
         @raise Unavailable: if nobody can tell any more when it ends.
         """
         try:
-            job = await self._waitedFor(jobId)
+            job = await self._waitedFor(request, jobId)
         except DatabaseUnavailable as e:
             raise Unavailable(f"{DatabaseUnavailable()} The job is {url}") from e
         if job.phase not in FINAL and not self._uws.watcher.running:
@@ -117,21 +119,21 @@ class Sync:
             )
         return job
 
-    async def _waitedFor(self, jobId: str) -> UWSJob:
+    async def _waitedFor(self, request: Any, jobId: str) -> UWSJob:
         """The job as it is when the wait is over; who goes before may end it."""
         self._waiting[jobId] += 1
         try:
             return await self._uws.untilEnded(jobId, self._settings.syncTimeout)
         except CancelledError:
             if self._settings.syncAborts and self._waiting[jobId] == 1:
-                self._abort(jobId)
+                self._abort(jobId, askerOf(request))
             raise
         finally:
             self._waiting[jobId] -= 1
             if not self._waiting[jobId]:
                 del self._waiting[jobId]
 
-    def _abort(self, jobId: str) -> None:
+    def _abort(self, jobId: str, who: str) -> None:
         """Abort a job that nobody waits for any more, unless it has just ended."""
 
         def failed(failure: Failure) -> None:
@@ -139,7 +141,7 @@ class Sync:
             log.info("{jobId}, whose client is gone: {e}", jobId=jobId, e=failure.value)
 
         why = JobError(message="The client that waited for the job has hung up.")
-        aborting = self._uws.abort(jobId, why)
+        aborting = self._uws.abort(jobId, why, Told(who=who))
         aborting.addErrback(failed)
         aborting.addErrback(lambda f: log.failure("{jobId} was not aborted", f, jobId=jobId))
 

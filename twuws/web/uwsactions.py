@@ -23,11 +23,13 @@ from twuws.documents import parametersDocument, resultsDocument
 from twuws.errors import BadRequest, NotAllowed, NotFound
 from twuws.jobs import CONTROL_NAMES, Result, UWSJob
 from twuws.parameters import Document, File
+from twuws.phases import FINAL
 from twuws.times import formatInstant
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.values import FileValue
 from twuws.web import answers
+from twuws.web.asking import askerOf
 from twuws.web.controls import Controls, takeControls
 from twuws.web.requests import readValue, referenced
 from twuws.web.settings import WebSettings
@@ -93,6 +95,7 @@ class Asked:
             executionDuration=controls.executionDuration,
             destruction=controls.destruction,
             phase=controls.phase,
+            who=askerOf(self.request),
         )
 
 
@@ -254,7 +257,8 @@ class ParametersAction(JobAction):
             path = asked.uws.workDirs.forJob(job.jobId).parameters / files[0].file
             if files[0].source is not None and not path.exists():
                 return answers.seeOther(asked.request, files[0].source)
-            return answers.file(asked.request, path, files[0].mediaType)
+            what = f"The file {files[0].file} that was uploaded"
+            return answers.file(asked.request, path, files[0].mediaType, what)
         if not values:
             raise NotFound(f"This job has no parameter {name!r}.")
         return asked.text("\n".join(str(value) for value in values))
@@ -307,7 +311,9 @@ class ResultsAction(JobAction):
         if result.file is None:
             return answers.seeOther(asked.request, result.href or "")
         path = asked.uws.workDirs.forJob(job.jobId).resultPath(result.file)
-        return answers.file(asked.request, path, result.mediaType)
+        what = f"The result {result.id!r} of this job"
+        size = result.size if job.phase in FINAL else None  # it may still be written
+        return answers.file(asked.request, path, result.mediaType, what, size)
 
     async def find(self, asked: Asked) -> None:
         job = await asked.job()
