@@ -9,11 +9,12 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -48,6 +49,7 @@ class WorkerService(Service):
         self._starting: Deferred[None] = succeed(None)
         self._begun: list[Any] = []
         self._jobServices: JobServices | None = None
+        self._underWay = _UnderWay(reactor)
 
     def startService(self) -> None:
         super().startService()
@@ -66,6 +68,7 @@ class WorkerService(Service):
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
         self._add(database)
+        self._begun.append(self._underWay)
         try:
             await schema.prepare(database)
         except DatabaseUnavailable as e:
@@ -98,7 +101,7 @@ class WorkerService(Service):
 
         root = RootResource(services, self.config.web)
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
-        site = Site(root, makeRequest, parsePOSTFormSubmission=False)
+        site = Site(root, self._underWay.noting(makeRequest), parsePOSTFormSubmission=False)
         site.displayTracebacks = False
         try:
             port = await serverFromString(self.reactor, self.config.listen).listen(site)
@@ -124,7 +127,8 @@ class WorkerService(Service):
         """
         Stop all of it; what becomes of jobs that run is a matter of configuration.
 
-        HTTP is answered until they have ended, where they are waited for.
+        HTTP is answered until they have ended, where they are waited for.  Requests that are
+        under way then are answered, too.
         """
         super().stopService()
         self._starting.cancel()
@@ -142,7 +146,49 @@ class _Listening:
         self._port = port
 
     def stopService(self) -> Any:
+        if hasattr(self._port, "doRead"):
+            self._port.doRead()  # who has got through already is not to be turned away
         return self._port.stopListening()
+
+
+class _UnderWay:
+    """
+    The requests that have begun and not ended, as something to stop: they may end by themselves.
+
+    @cvar patience: how long they may take for that, s.
+    """
+
+    patience = 10.0
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._requests: set[Any] = set()
+        self._none: Deferred[None] | None = None
+
+    def noting(self, makeRequest: Callable[..., Any]) -> Callable[..., Any]:
+        """The same factory of requests, whose requests are noted here."""
+
+        def make(*args: Any, **kwargs: Any) -> Any:
+            request = makeRequest(*args, **kwargs)
+            self._requests.add(request)
+            request.notifyFinish().addBoth(lambda _: self._ended(request))
+            return request
+
+        return make
+
+    def _ended(self, request: Any) -> None:
+        self._requests.discard(request)
+        if self._none is not None and not self._requests and not self._none.called:
+            self._none.callback(None)
+
+    async def stopService(self) -> None:
+        if not self._requests:
+            return
+        self._none = Deferred()
+        try:
+            await self._none.addTimeout(self.patience, self._reactor)
+        except TimeoutError:
+            log.warn("requests are cut off that have not ended: {n}", n=len(self._requests))
 
 
 def _reason(error: CannotListenError) -> str:
