@@ -9,17 +9,15 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from twuws import schema
 from twuws.composition import embeddedPostgres, makeDataDir, makeServices
@@ -49,7 +47,7 @@ class WorkerService(Service):
         self._starting: Deferred[None] = succeed(None)
         self._begun: list[Any] = []
         self._jobServices: JobServices | None = None
-        self._underWay = _UnderWay(reactor)
+        self._leaving = _Leaving()
 
     def startService(self) -> None:
         super().startService()
@@ -68,7 +66,7 @@ class WorkerService(Service):
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
         self._add(database)
-        self._begun.append(self._underWay)
+        self._begun.append(self._leaving)
         try:
             await schema.prepare(database)
         except DatabaseUnavailable as e:
@@ -98,11 +96,11 @@ class WorkerService(Service):
 
     async def _listen(self, services: list[Any]) -> None:
         from twuws.web.root import RootResource  # Klein would install a reactor
+        from twuws.web.site import PoliteSite
 
         root = RootResource(services, self.config.web)
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
-        site = Site(root, self._underWay.noting(makeRequest), parsePOSTFormSubmission=False)
-        site.displayTracebacks = False
+        site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
         try:
             port = await serverFromString(self.reactor, self.config.listen).listen(site)
         except CannotListenError as e:
@@ -151,44 +149,14 @@ class _Listening:
         return self._port.stopListening()
 
 
-class _UnderWay:
-    """
-    The requests that have begun and not ended, as something to stop: they may end by themselves.
+class _Leaving:
+    """A site, as something to stop."""
 
-    @cvar patience: how long they may take for that, s.
-    """
-
-    patience = 10.0
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._requests: set[Any] = set()
-        self._none: Deferred[None] | None = None
-
-    def noting(self, makeRequest: Callable[..., Any]) -> Callable[..., Any]:
-        """The same factory of requests, whose requests are noted here."""
-
-        def make(*args: Any, **kwargs: Any) -> Any:
-            request = makeRequest(*args, **kwargs)
-            self._requests.add(request)
-            request.notifyFinish().addBoth(lambda _: self._ended(request))
-            return request
-
-        return make
-
-    def _ended(self, request: Any) -> None:
-        self._requests.discard(request)
-        if self._none is not None and not self._requests and not self._none.called:
-            self._none.callback(None)
+    site: Any = None
 
     async def stopService(self) -> None:
-        if not self._requests:
-            return
-        self._none = Deferred()
-        try:
-            await self._none.addTimeout(self.patience, self._reactor)
-        except TimeoutError:
-            log.warn("requests are cut off that have not ended: {n}", n=len(self._requests))
+        if self.site is not None:
+            await self.site.leave()
 
 
 def _reason(error: CannotListenError) -> str:
