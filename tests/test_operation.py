@@ -140,7 +140,7 @@ class Host:
             "/var/log/uws": path / "log",
             "/var/backups/uws": path / "backups",
         }
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self.environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         self.output = None
         self.units = []
         for directory in self.paths.values():
@@ -157,6 +157,9 @@ class Host:
         venv.create(target, with_pip=False, symlinks=True)
         (site,) = target.glob("lib/python*/site-packages")
         (site / "all.pth").write_text("\n".join(filter(None, map(os.path.abspath, sys.path))))
+        metadata = site / f"twuws-{version}.dist-info/METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.1\nName: twuws\nVersion: {version}\n")
         for name, call in {
             "twistd": "from twisted.scripts.twistd import run; run()",
             "twuws": "from twuws.admin import main; raise SystemExit(main())",
@@ -199,7 +202,7 @@ class Host:
         """What a shell prints for commands of the page."""
         done = subprocess.run(
             ["bash", "-e", "-o", "pipefail", "-c", self.here(text)],
-            env={k: v for k, v in self.environment.items() if k != "PYTHONPATH"},
+            env=self.environment,
             cwd=self.path, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, f"{self.here(text)}\n{done.stdout}\n{done.stderr}"
@@ -586,7 +589,6 @@ def makeNewer(site, works=2):
     """
     package = site / "twuws"
     shutil.copytree(Path(twuws.__file__).parent, package, ignore=shutil.ignore_patterns("*.pyc"))
-    edit(package / "__init__.py", r'__version__ = ".*"', '__version__ = "0.2.0"')
     edit(package / "schema.py", rf"\nVERSION = {VERSION}\n", f"\nVERSION = {VERSION + 1}\n")
     (package / f"sql/{VERSION + 1:04}.sql").write_text(
         "ALTER TABLE jobs ADD COLUMN novelty text DEFAULT 'new';\n"
@@ -675,7 +677,7 @@ def test_whatRunsKeepsItsEnvironment(pair):
     """A node, and what it starts, knows the environment by its own name and not by the link."""
     host, nodes = pair
     port = nodes.ports["8081"]
-    host.paste([b.text for b in section(PAGE, "Upgrade") if b.language == "bash"][0])
+    host.paste(next(b.text for b in section(PAGE, "Upgrade") if b.language == "bash"))
     assert os.readlink(host.path / "opt/uws") == str(host.path / "opt/uws-0.2.0")
     create(port, "lasting", word="after", seconds="600", PHASE="RUN")
     waitUntil(lambda: len(list(host.work())) > 2)
@@ -719,6 +721,7 @@ def test_upgradeBehindNginx(pair):
                     nodes.paste(block.text)
             seen = len(crowd.acknowledged)
             waitUntil(lambda: len(crowd.acknowledged) > seen + 20)
+        assert crowd.refused == [], (host.path / "nginx.log").read_text()
         expectUpgraded(host, crowd, idOf(long))
     finally:
         nginx.terminate()
