@@ -30,7 +30,7 @@ from twuws.interfaces import WorkLimits
 from twuws.jobs import JobError, Outcome, Result, UWSJob
 from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
-from twuws.node import Node, _uniqueHostName
+from twuws.node import Node, NodeSettings, RunLimits, _uniqueHostName
 from twuws.phases import COMPLETED, FINAL
 from twuws.reporter import Reporter
 from twuws.rescuer import Rescuer
@@ -667,6 +667,37 @@ async def test_lost_elsewhere(services, rescuer):
     with pytest.raises(StaleAttempt):
         await uws.recordOutcome(record.jobId, 1, Outcome(phase=COMPLETED), (), {})
     await rescuer.runOnce()
+
+
+async def test_lost_elsewhere_takes_no_place(services, rescuer):
+    """What a host that never comes back was to end has ended with its lease: others may run."""
+    uws = services["again"]
+    node, record = await claimedElsewhere(uws)
+    await rescuer.runOnce()
+    assert len(await node.stops()) == 1
+    limits = RunLimits(inAll=1, perOwner=1, perService={"again": 1})
+    other = nodeOf(uws, settings=NodeSettings(limits=limits))
+    await uws.database.query("UPDATE nodes SET lease_ends = now() + interval '1 min'")
+    assert await other.claim() is None  # it may be ending just now
+    await uws.database.query(
+        "UPDATE nodes SET lease_ends = now() - interval '1 s' WHERE node = %s", (node.name,)
+    )
+    assert (await other.claim()).jobId == record.jobId
+
+
+async def test_hosts_that_never_come_back_are_forgotten(services, rescuer):
+    """With what they were to end, after a day."""
+    uws = services["shell"]
+    node, record = await claimedElsewhere(uws)
+    await rescuer.runOnce()
+    await rescuer.runOnce()
+    assert len(await node.stops()) == 1
+    await uws.database.query(
+        "UPDATE nodes SET lease_ends = now() - interval '25 h' WHERE node = %s", (node.name,)
+    )
+    await rescuer.runOnce()
+    assert await uws.database.query("SELECT job_id FROM stops") == []
+    assert await uws.database.query("SELECT node FROM nodes WHERE node = %s", (node.name,)) == []
 
 
 async def test_lost_elsewhere_and_restartable(services, rescuer):

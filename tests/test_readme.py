@@ -21,47 +21,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.pages import documented
+
 START = "python3 -m venv .venv && .venv/bin/pip install '.[embedded]' && .venv/bin/twistd -n uws"
 TEST = "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/pytest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """One block of code: where it is, and what."""
-
-    line: int
-    language: str
-    text: str
-
-    @property
-    def fileName(self):
-        named = re.match(r"# (\S+\.(?:py|toml))\n", self.text)
-        return named and named[1]
-
-
-def blocks(document):
-    """The code blocks of a document; what follows C{::} has no language."""
-    lines = document.split("\n")
-    for number, line in enumerate(lines):
-        directive = re.fullmatch(r"\.\. code-block:: (\w+)", line)
-        if not directive and not (line.endswith("::") and not line.startswith("..")):
-            continue
-        body = []
-        for one in lines[number + 1 :]:
-            if one and not one.startswith("    "):
-                break
-            body.append(one[4:])
-        yield Block(
-            line=number + 1,
-            language=directive[1] if directive else "",
-            text="\n".join(body).strip("\n") + "\n",
-        )
 
 
 def freePort():
@@ -203,10 +170,6 @@ def reader():
         reader.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def documented(name):
-    return list(blocks((ROOT / name).read_text()))
 
 
 def paste(reader, name, some):

@@ -247,6 +247,7 @@ class Node:
 
     async def forgetNodes(self) -> list[str]:
         """Remove the rows of nodes that are gone and have left nothing behind; their names."""
+        await self.table.run("forgetStops")
         return [row["node"] for row in await self.table.run("forgetNodes", self._args())]
 
 

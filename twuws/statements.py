@@ -131,12 +131,17 @@ STATEMENTS: dict[str, str] = {
     # each, so that a long queue of one owner costs no more than a short one.  A second and a
     # third job of each are there for when the first is locked by somebody who changes it.
     #
+    # What is to be ended takes its place until its node's lease is over: it has ended then, also
+    # where nobody comes back to say so.
+    #
     # There is always one row: the job, if one could be claimed, and how many kinds wait, and
     # how many jobs could have been claimed if nobody held them.
     "claim": """
         WITH RECURSIVE running AS MATERIALIZED (
             SELECT service, owner FROM queue WHERE claimed_at IS NOT NULL
-            UNION ALL SELECT service, owner FROM stops),
+            UNION ALL
+            SELECT s.service, s.owner FROM stops s JOIN nodes n ON n.node = s.node
+            WHERE n.lease_ends > clock_timestamp()),
         waiting AS (
             (SELECT service, priority, owner FROM queue WHERE claimed_at IS NULL
              ORDER BY service, priority, owner LIMIT 1)
@@ -337,6 +342,10 @@ STATEMENTS: dict[str, str] = {
           AND NOT EXISTS (SELECT FROM nodes n
                           WHERE n.node = q.node AND n.lease_ends > clock_timestamp())
         FOR UPDATE""",
+    # What hosts were to end that never came back.
+    "forgetStops": """
+        DELETE FROM stops s USING nodes n
+        WHERE n.node = s.node AND n.lease_ends < clock_timestamp() - interval '1 day'""",
     # Nodes that are gone and have left nothing behind.
     "forgetNodes": """
         DELETE FROM nodes n

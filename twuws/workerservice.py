@@ -19,7 +19,6 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.server import Site
 
 from twuws import schema
 from twuws.composition import embeddedPostgres, makeDataDir, makeServices
@@ -49,6 +48,7 @@ class WorkerService(Service):
         self._starting: Deferred[None] = succeed(None)
         self._begun: list[Any] = []
         self._jobServices: JobServices | None = None
+        self._leaving = _Leaving()
 
     def startService(self) -> None:
         super().startService()
@@ -77,6 +77,7 @@ class WorkerService(Service):
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
         self._add(database)
+        self._begun.append(self._leaving)
         try:
             await schema.prepare(database)
         except DatabaseUnavailable as e:
@@ -106,11 +107,11 @@ class WorkerService(Service):
 
     async def _listen(self, services: list[Any]) -> None:
         from twuws.web.root import RootResource  # Klein would install a reactor
+        from twuws.web.site import PoliteSite
 
         root = RootResource(services, self.config.web)
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
-        site = Site(root, makeRequest, parsePOSTFormSubmission=False)
-        site.displayTracebacks = False
+        site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
         try:
             port = await serverFromString(self.reactor, self.config.listen).listen(site)
         except CannotListenError as e:
@@ -142,7 +143,8 @@ class WorkerService(Service):
         """
         Stop all of it; what becomes of jobs that run is a matter of configuration.
 
-        HTTP is answered until they have ended, where they are waited for.
+        HTTP is answered until they have ended, where they are waited for.  Requests that are
+        under way then are answered, too.
         """
         super().stopService()
         self._starting.cancel()
@@ -169,7 +171,19 @@ class _Listening:
         self._port = port
 
     def stopService(self) -> Any:
+        if hasattr(self._port, "doRead"):
+            self._port.doRead()  # who has got through already is not to be turned away
         return self._port.stopListening()
+
+
+class _Leaving:
+    """A site, as something to stop."""
+
+    site: Any = None
+
+    async def stopService(self) -> None:
+        if self.site is not None:
+            await self.site.leave()
 
 
 def _reason(error: CannotListenError) -> str:
