@@ -320,7 +320,7 @@ def test_upgrade(empty):
     said = refusal("list", *empty.options, program=(sys.executable, "-c", later))
     assert f"version {VERSION} " in said
     assert "twuws upgrade" in said
-    empty.query("UPDATE version SET version = 999")
+    empty.query("UPDATE version SET version = 999, works_with = 999")
     assert "999" in empty.refuses("list")
     assert "999" in empty.refuses("upgrade")
 
