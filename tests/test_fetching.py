@@ -26,9 +26,10 @@ from twuws.database import Database
 from twuws.errors import JobFailure, StaleAttempt
 from twuws.fetching import Fetcher
 from twuws.jobs import UWSJob
-from twuws.jobservices import JobServices, Rescuer
+from twuws.jobservices import JobServices
 from twuws.policy import FetchPolicy
 from twuws.programs import programClass
+from twuws.rescuer import Rescuer
 from twuws.statements import STATEMENTS
 from twuws.submission import MOST_SOURCES
 from twuws.uws import UWS

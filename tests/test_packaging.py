@@ -35,6 +35,8 @@ OPTIONS = [
     "listen",
     "longest-duration",
     "longest-lifetime",
+    "metrics",
+    "on-stop",
     "public-url",
     "slots",
 ]

@@ -48,6 +48,7 @@ class Heartbeat(Chore):
                 self._beaten()
                 return
             except (DatabaseUnavailable, TimeoutError) as e:
+                self._node.counters.leaseRenewalFailures.inc()
                 why = e if isinstance(e, DatabaseUnavailable) else "There is no answer yet."
                 log.warn("{node} has not renewed its lease: {why}", node=self._node.name, why=why)
                 await deferLater(self._reactor, wait)

@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -27,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
+from twuws.counters import Counters
 from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
 
 T = TypeVar("T")
@@ -243,19 +245,24 @@ class Transaction:
 
     async def _inTurn(self, before: Deferred[None], sql: str, args: Any) -> list[Row]:
         await before
-        return await _execute(self._cursor, sql, args)
+        return await _execute(self._cursor, sql, args, self._database.counters)
 
 
-async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
+async def _execute(cursor: Any, sql: str, args: Any, counters: Counters) -> list[Row]:
+    began = time.perf_counter()
     try:
         await cursor.execute(sql, args)
         return cursor.fetchall() if cursor.description else []
     except LockNotAvailable as e:
         raise LockTimeout from e
     except CancelledError as e:  # txpostgres' word for statement_timeout
+        counters.statementFailures.inc()
         raise DatabaseUnavailable("The database took too long.") from e
     except LOST as e:
+        counters.statementFailures.inc()
         raise DatabaseUnavailable(_reason(e)) from e
+    finally:
+        counters.statements.observe(time.perf_counter() - began)
 
 
 class Database(Service):
@@ -269,6 +276,7 @@ class Database(Service):
     @param dsn: a PostgreSQL URL or libpq's keywords and values.
     @param schema: the schema that the tables are in.
     @param patience: how long to wait for a free connection, s.
+    @ivar counters: of all that uses this.
     """
 
     def __init__(
@@ -299,6 +307,7 @@ class Database(Service):
         self.size = size
         self.patience = patience
         self.reactor = reactor
+        self.counters = Counters()
         # A slot is an open connection, or None where one has yet to be opened.
         self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
         self._turns = defer.DeferredSemaphore(max(1, size - 1))
@@ -326,6 +335,16 @@ class Database(Service):
             if connection is not None:
                 connection.close()
 
+    @property
+    def borrowed(self) -> int:
+        """How many connections are in use, or being opened."""
+        return self.size - len(self._slots.pending)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._slots.waiting) + len(self._turns.waiting)
+
     def query(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
         """
         Run one statement in a transaction of its own and return its rows as dictionaries.
@@ -337,7 +356,7 @@ class Database(Service):
     async def _query(self, sql: str, args: Any) -> list[Row]:
         connection = await self.borrow()
         try:
-            return await _execute(connection.cursor(), sql, args)
+            return await _execute(connection.cursor(), sql, args, self.counters)
         finally:
             self.giveBack(connection)
 

@@ -26,6 +26,7 @@ from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
 from twuws.jobservices import JobServices
+from twuws.metrics import MetricsSite
 from twuws.web.bodies import requestFactory
 
 log = Logger()
@@ -71,8 +72,10 @@ class WorkerService(Service):
         except DatabaseUnavailable as e:
             raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
         services = makeServices(config, database)
-        jobServices = JobServices(services, config.slots, config.node, self.reactor.stop)
+        jobServices = JobServices(services, config.slots, config.node, self._leave)
         self._add(jobServices)
+        if config.metrics is not None:
+            await self._listenForMetrics(config.metrics, jobServices)
         names = ", ".join(uws.name for uws in services)
         if config.node.servesWeb:
             await self._listen(services)
@@ -100,15 +103,33 @@ class WorkerService(Service):
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = Site(root, makeRequest, parsePOSTFormSubmission=False)
         site.displayTracebacks = False
+        host = await self._listenAt(self.config.listen, site, "--listen tcp:8081")
+        self.url = self.config.web.publicURL or _urlOf(host)
+
+    async def _listenForMetrics(self, endpoint: str, jobServices: JobServices) -> None:
+        host = await self._listenAt(endpoint, MetricsSite(jobServices), "--metrics tcp:9101")
+        log.info("metrics are at {url}metrics", url=_urlOf(host))
+
+    async def _listenAt(self, endpoint: str, site: Site, otherwise: str) -> Any:
+        """
+        Answer HTTP at an endpoint; return the address.
+
+        @param otherwise: what choosing another one looks like.
+        """
         try:
-            port = await serverFromString(self.reactor, self.config.listen).listen(site)
+            port = await serverFromString(self.reactor, endpoint).listen(site)
         except CannotListenError as e:
             raise UWSError(
                 f"Port {e.port} cannot be had ({_reason(e)}): stop whatever uses it, or choose"
-                " another one, as in --listen tcp:8081:interface=127.0.0.1."
+                f" another one, as in {otherwise}:interface=127.0.0.1."
             ) from None
         self._begun.append(_Listening(port))
-        self.url = self.config.web.publicURL or _urlOf(port.getHost())
+        return port.getHost()
+
+    def _leave(self) -> None:
+        """Somebody elsewhere has asked for it, and the jobs are taken care of."""
+        if self.running:
+            self.reactor.stop()
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):
