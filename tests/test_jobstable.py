@@ -250,6 +250,16 @@ async def test_cost_beside_many_jobs(many):
         assert read(nodes) <= most, (what, read(nodes), nodes)
 
 
+@pytest.mark.slow
+async def test_cost_of_metrics(many):
+    """A scrape looks at what is in the queue, and at one job that is to be destroyed."""
+    nodes = await explained(many, "reaperLag", services=["many"])
+    assert read(nodes) <= 2, nodes
+    nodes = await explained(many, "queueNow", services=["many"])
+    assert not [n for n in nodes if n["Node Type"] == "Seq Scan" and n["Relation Name"] == "jobs"]
+    assert read(nodes) <= 2 * 5000 + 5000, read(nodes)
+
+
 async def test_pages_are_complete(database):
     """Many jobs created at the same instant: each is on one page, and on one only."""
     table = JobsTable(database)

@@ -37,6 +37,8 @@ OPTIONS = [
     "listen",
     "longest-duration",
     "longest-lifetime",
+    "metrics",
+    "on-stop",
     "public-url",
     "slots",
 ]

@@ -163,16 +163,20 @@ class Attempts:
         every = list(self._attempts.values())
         return gatherResults([self._giveUp(one, endings.UNWATCHED) for one in every])
 
-    def giveBack(self) -> Deferred[Any]:
+    def giveBack(self) -> list[Deferred[None]]:
         """
         End the work of jobs that may be started again, so that others do them; the rest goes on.
 
-        Fires when it has ended.
+        Returns what fires when that is done with.
         """
-        every = [one for one in self._attempts.values() if self._uws(one).jobClass.restartable]
+        every = [one for one in self._attempts.values() if self._mayBeAgain(one)]
         for one in every:
             self._giveUp(one, GIVEN_BACK)
-        return gatherResults([shield(one.over) for one in every if one.over is not None])
+        return [one.over for one in every if one.over is not None]
+
+    def _mayBeAgain(self, attempt: Attempt) -> bool:
+        jobClass = self._uws(attempt).jobClass
+        return jobClass.restartable and attempt.record.attempt < jobClass.maxAttempts
 
     def _giveUp(self, attempt: Attempt, why: str) -> Deferred[Any]:
         attempt.given = attempt.given or why

@@ -49,6 +49,7 @@ class Heartbeat(Chore):
                 self._beaten()
                 return
             except (Unavailable, TimeoutError) as e:
+                self._node.counters.leaseRenewalFailures.inc()
                 why = e if isinstance(e, Unavailable) else "There is no answer yet."
                 log.warn("{node} has not renewed its lease: {why}", node=self._node.name, why=why)
                 await deferLater(self._reactor, wait)

@@ -63,6 +63,7 @@ class Config:
     """
     All that a process is told.
 
+    @ivar metrics: the endpoint for metrics; C{None} for nowhere.
     @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
     @ivar longestWait: the longest WAIT, s.
     @ivar cleanupInterval: how often expired jobs are removed, s.
@@ -72,6 +73,7 @@ class Config:
     """
 
     listen: str
+    metrics: str | None
     database: str | None
     dataDir: Path
     slots: int
@@ -126,15 +128,9 @@ def _content(path: str | None) -> tuple[str, dict[str, Any]]:
 
 
 def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table]) -> Config:
-    listen, database = values["listen"], values["database"]
-    try:
-        serverFromString(None, listen)
-    except Exception as e:
-        like = "tcp:8080:interface=127.0.0.1"
-        why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
-        source("listen").wrong(
-            "listen", f"expected a Twisted endpoint such as {like}, found {listen!r}{why}"
-        )
+    database = values["database"]
+    for key, port in (("listen", 8080), ("metrics", 9100)):
+        _checkEndpoint(key, values[key], port, source(key))
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
         source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
@@ -153,7 +149,8 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     )
     services = _services(table)
     config = Config(
-        listen=listen,
+        listen=values["listen"],
+        metrics=values["metrics"],
         database=database,
         dataDir=Path(values["data-dir"]),
         slots=values["slots"],
@@ -167,6 +164,17 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     )
     table.refuseRest()
     return config
+
+
+def _checkEndpoint(key: str, value: str | None, port: int, source: Table) -> None:
+    if value is None:
+        return
+    try:
+        serverFromString(None, value)
+    except Exception as e:
+        like = f"tcp:{port}:interface=127.0.0.1"
+        why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
+        source.wrong(key, f"expected a Twisted endpoint such as {like}, found {value!r}{why}")
 
 
 def _node(

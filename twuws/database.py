@@ -12,6 +12,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -28,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
+from twuws.counters import Counters
 from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
 
 T = TypeVar("T")
@@ -294,16 +296,21 @@ class Transaction:
         return await self._database.execute(self._connection, self._cursor, sql, args)
 
 
-async def _execute(cursor: Any, sql: str, args: Any) -> list[Row]:
+async def _execute(cursor: Any, sql: str, args: Any, counters: Counters) -> list[Row]:
+    began = time.perf_counter()
     try:
         await cursor.execute(sql, args)
         return cursor.fetchall() if cursor.description else []
     except LockNotAvailable as e:
         raise LockTimeout from e
     except CancelledError as e:  # txpostgres' word for statement_timeout
+        counters.statementFailures.inc()
         raise DatabaseUnavailable("The database took too long.") from e
     except LOST as e:
+        counters.statementFailures.inc()
         raise DatabaseUnavailable(_reason(e)) from e
+    finally:
+        counters.statements.observe(time.perf_counter() - began)
 
 
 class Database(Service):
@@ -318,6 +325,7 @@ class Database(Service):
     @param schema: the schema that the tables are in.
     @param patience: how long to wait for a free connection, and for a new one, s.
     @ivar statementLimit: how long to wait for the answer to a statement, s.
+    @ivar counters: of all that uses this.
     """
 
     statementLimit: float = 20
@@ -351,6 +359,7 @@ class Database(Service):
         self.size = size
         self.patience = patience
         self.reactor = reactor
+        self.counters = Counters()
         # A slot is an open connection, or None where one has yet to be opened.
         self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
         self._turns = defer.DeferredSemaphore(max(1, size - 1))
@@ -379,6 +388,16 @@ class Database(Service):
             if connection is not None:
                 connection.close()
 
+    @property
+    def borrowed(self) -> int:
+        """How many connections are in use, or being opened."""
+        return self.size - len(self._slots.pending)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._slots.waiting) + len(self._turns.waiting)
+
     def query(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
         """
         Run one statement in a transaction of its own and return its rows as dictionaries.
@@ -398,7 +417,7 @@ class Database(Service):
         """Run one statement; for L{Transaction}.  Who says nothing for too long is given up."""
         silence = self.reactor.callLater(self.statementLimit, self._giveUp, connection)
         try:
-            return await _execute(cursor, sql, args)
+            return await _execute(cursor, sql, args, self.counters)
         finally:
             if silence.active():
                 silence.cancel()

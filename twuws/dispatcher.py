@@ -90,6 +90,12 @@ class Dispatcher(Service):
             self._soon.cancel()
         await self.attempts.leave()
 
+    async def drain(self) -> None:
+        """Take nothing any more; then all that was taken is among the attempts."""
+        self.isDraining = True
+        if self._looking is not None:
+            await shield(self._looking)
+
     @property
     def busy(self) -> int:
         """How many jobs are being done here."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +26,9 @@ from twuws.uws import UWS
 
 log = Logger()
 
+#: How long it may take to end work when this process is to leave, s.
+ENDING = 60.0
+
 
 class JobServices(MultiService):
     """
@@ -37,7 +40,7 @@ class JobServices(MultiService):
     @param slots: how many jobs this process runs at a time; 0 for none.
     @param settings: of this process as a node.
     @param whenDrained: called when somebody elsewhere has asked this node to leave, and it
-        has done what there was to do.
+        has done what there was to do: now it is to be stopped.
     """
 
     def __init__(
@@ -53,18 +56,21 @@ class JobServices(MultiService):
         self._whenDrained = whenDrained
         self._starting: Deferred[None] = succeed(None)
         self._draining: Deferred[None] | None = None
+        self._how: str | None = None
+        self._enough: Deferred[None] = succeed(None)
         roots = {uws.workDirs.root for uws in self._services}
         names = [uws.name for uws in self._services]
         self.node = Node(JobsTable(database), names, slots, settings, roots)
         self.dispatcher = Dispatcher(self._services, self.node)
         self.node.onLapse = self.dispatcher.attempts.lapse
+        self._rescuer = Rescuer(self.dispatcher)
         self._heartbeat = Heartbeat(self.node, database.reactor, self._beaten)
         chores: list[Service] = [
             *{id(uws.watcher): uws.watcher for uws in self._services}.values(),
             self._heartbeat,
             LeaseGuard(self.node, database.reactor),
             self.dispatcher,
-            Rescuer(self.dispatcher),
+            self._rescuer,
             Deadlines(self._services, database.reactor),
             *(Reaper(uws) for uws in self._services),
             Sweeper(self._services),
@@ -100,40 +106,69 @@ class JobServices(MultiService):
     # Leaving
 
     def _heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
-        """Somebody elsewhere may have asked this node to leave; see L{PhaseWatcher}."""
+        """This node may have been asked to leave, or another has left; see L{PhaseWatcher}."""
         if phase == "draining" and jobId == self.node.name:
             self._heartbeat.now()
+        elif phase == "left":
+            self._rescuer.now()
 
     def _beaten(self) -> None:
-        if self.node.draining is not None and self._draining is None and self.running:
-            log.info("{node} was asked to leave ({how})", node=self.node.name,
-                     how=self.node.draining)  # fmt: skip
-            drained: Deferred[Any] = self.drain(self.node.draining)
-            drained.addCallbacks(lambda _: self._whenDrained(), lambda f: log.failure("leaving", f))
+        asked = self.node.draining
+        if asked is None or asked == self._how or not self.running:
+            return
+        log.info("{node} was asked to leave ({how})", node=self.node.name, how=asked)
+        isFirst = self._draining is None
+        drained: Deferred[Any] = self.drain(asked)
+        drained.addErrback(lambda f: log.failure("leaving", f))
+        if isFirst:  # else whoever was will stop this
+            drained.addCallback(lambda _: self._whenDrained())
 
     def drain(self, how: str | None = None) -> Deferred[None]:
         """
         Take nothing new, and let the jobs that run here end as they are to; fires when they
         have, or have been given enough time.
 
-        @param how: one of L{twuws.node.ON_STOP}; as the settings say if not given.
+        Who is not content with how they do that asks again.
+
+        @param how: one of L{twuws.node.ON_STOP}; if not given, as before, or else as the
+            settings say.
         """
         if self._draining is None:
-            drained = Deferred.fromCoroutine(self._drain(how or self.node.settings.onStop))
-            self._draining = drained
+            self._how = how or self.node.settings.onStop
+            self._draining = Deferred.fromCoroutine(self._drain())
+        elif how is not None:
+            self._how = how
+            self._stopWaiting()
         return shield(self._draining)
 
-    async def _drain(self, how: str) -> None:
-        self.dispatcher.isDraining = True
+    async def _drain(self) -> None:
         for uws in self._services:
             uws.leaving = "This node is about to leave: it takes no jobs any more."
+        await self.dispatcher.drain()
+        how = None
+        while how != self._how:
+            how = self._how
+            if how != "leave" and how != self.node.draining:
+                self._tellOthers(how)
+            over, seconds = await self._end(how)
+            if how == self._how:
+                await self._until(over, seconds)
+
+    def _tellOthers(self, how: str | None) -> None:
+        telling = Deferred.fromCoroutine(self.node.tellDraining(how or "leave"))
+        telling.addErrback(lambda f: log.info("nobody else knows: {e}", e=f.value))
+
+    async def _end(self, how: str | None) -> tuple[list[Deferred[None]], float]:
+        """End what is to be ended; what there is to wait for, and how long, s."""
         attempts = self.dispatcher.attempts
         if how == "requeue":
-            await attempts.giveBack()
-        elif how == "abort":
+            return attempts.giveBack(), ENDING
+        if how == "abort":
             await self._abortAll()
-        if how in ("finish", "abort"):
-            await self._untilEmpty(self.node.settings.stopTimeout if how == "finish" else 60)
+        elif how != "finish":
+            return [], 0
+        over = [over for _, over in attempts.underWay()]
+        return over, ENDING if how == "abort" else self.node.settings.stopTimeout
 
     async def _abortAll(self) -> None:
         why = "The job was stopped, for the node that ran it was taken out of service."
@@ -147,15 +182,18 @@ class JobServices(MultiService):
                 log.info("{jobId} was not aborted: {e}", jobId=record.jobId, e=e)
         self.dispatcher.look()
 
-    async def _untilEmpty(self, seconds: float) -> None:
-        reactor = self._database.reactor
-        giveUpAt = reactor.seconds() + seconds
-        for _, over in self.dispatcher.attempts.underWay():
-            try:
-                await shield(over).addTimeout(max(0.0, giveUpAt - reactor.seconds()), reactor)
-            except TimeoutError:
-                log.warn("{n} jobs still run; their work goes on", n=len(self.dispatcher.attempts))
-                return
+    async def _until(self, over: list[Deferred[None]], seconds: float) -> None:
+        """Wait for all of these, unless that takes too long, or is not wanted any more."""
+        self._enough = Deferred()
+        DeferredList([shield(one) for one in over]).addCallback(lambda _: self._stopWaiting())
+        try:
+            await self._enough.addTimeout(seconds, self._database.reactor)
+        except TimeoutError:
+            log.warn("{n} jobs still run; their work goes on", n=len(self.dispatcher.attempts))
+
+    def _stopWaiting(self) -> None:
+        if not self._enough.called:
+            self._enough.callback(None)
 
     async def stopService(self) -> None:
         """Let the jobs that run here end as the settings say, and stop everything else."""
@@ -172,5 +210,5 @@ class JobServices(MultiService):
             await self.node.leave()
         except Unavailable as e:
             log.warn("nobody has heard of the stop: {e}", e=e)
-        self._draining = None
+        self._draining = self._how = self.node.draining = None
         self.dispatcher.isDraining = False

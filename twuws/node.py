@@ -107,6 +107,7 @@ class Node:
         directories: Iterable[Path] = (),
     ) -> None:
         self.table = table
+        self.counters = table.database.counters
         self.services = list(services)
         self.slots = slots
         self.settings = settings or NodeSettings()
@@ -139,6 +140,7 @@ class Node:
         """See whether the lease has run out, and have all work ended if it has."""
         if self.leaseEnds and not self.hasLease:
             log.warn("the lease of {node} has run out: its work ends", node=self.name)
+            self.counters.leaseLapses.inc()
             await self.onLapse()
             self.leaseEnds = 0.0
 
@@ -163,6 +165,7 @@ class Node:
         await self.checkLease()  # it may be some time since anything was done here
         await self._renewFiles(began + lease - min(LEASE_SLACK, lease / 4))
         self.leaseEnds = max(self.leaseEnds, began + lease)
+        self.counters.leaseRenewals.inc()
 
     async def _renewFiles(self, ends: float) -> None:
         reactor = self.table.database.reactor
@@ -171,6 +174,10 @@ class Node:
                 await deferToThreadPool(reactor, reactor.getThreadPool(), lease.renew, ends)
             except OSError as e:
                 raise Unavailable(f"The file {lease.path} cannot be written: {whyOf(e)}.") from e
+
+    async def tellDraining(self, how: str) -> None:
+        """Let others know that this node takes nothing new, and how it is about to leave."""
+        await self.table.run("drain", self._args(how=how))
 
     async def leave(self) -> None:
         """Say for how long the work that is left behind may go on."""
@@ -194,6 +201,7 @@ class Node:
             await self.table.run("claimInTurn", conn=t)
             row = (await self.table.run("claim", args, t))[0]
         if row["job_id"] is not None:
+            self.counters.claims.labels(row["service"]).inc()
             return fromRow(row)
         self.isHeld = row["possible"] > 0
         self.isLimited = row["waiting"] > 0 and not self.isHeld

@@ -34,6 +34,12 @@ OPTIONS: dict[str, tuple[Kind, Any, str]] = {
         "what becomes of jobs that run when the service stops: leave (they go on for the next"
         " process), finish (it waits for them), requeue or abort",
     ),
+    "metrics": (
+        Kind.TEXT,
+        None,
+        "where to answer what Prometheus asks, at /metrics, as a Twisted endpoint; nowhere if"
+        " not given",
+    ),
     "default-duration": (Kind.COUNT, 3600, "execution duration of jobs that ask for none, s"),
     "longest-duration": (Kind.COUNT, 86400, "longest execution duration, s; 0 for no limit"),
     "default-lifetime": (Kind.POSITIVE, 7 * 86400, "lifetime of jobs that ask for none, s"),

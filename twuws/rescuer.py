@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -34,6 +35,7 @@ class Rescuer(Chore):
         self._node = dispatcher.node
         self.interval = min(30.0, self._node.settings.lease / 4)
         self._services = dispatcher.services
+        self._turn = DeferredLock()
         # What was found, taken over where it is on this host, and not yet settled.
         self._lost: dict[tuple[str, int], Row] = {}
 
@@ -42,6 +44,13 @@ class Rescuer(Chore):
         super().startService()
 
     async def runOnce(self) -> None:
+        await self._turn.acquire()
+        try:
+            await self._runOnce()
+        finally:
+            self._turn.release()
+
+    async def _runOnce(self) -> None:
         try:
             await self._untilThere(self._rescueAll)
         except DatabaseUnavailable:
@@ -72,6 +81,8 @@ class Rescuer(Chore):
         for row in await self._node.lostWork():
             if self._dispatcher.knows(row["job_id"], row["attempt"]):
                 continue
+            if self._dispatcher.isDraining and row["node"] != self._node.name:
+                continue  # it would only be left again
             # What is on another host can be neither watched nor ended from here.
             if row["host"] != self._node.host or await self._node.takeOver(row):
                 self._lost[row["job_id"], row["attempt"]] = row
@@ -105,6 +116,7 @@ class Rescuer(Chore):
         here = row["host"] == self._node.host
         if await self._dispatcher.attempts.adopt(record, row["ref"], here):
             log.info("{jobId}: found again", jobId=record.jobId)
+            self._node.counters.takeovers.labels(record.service).inc()
             return
         log.warn("{jobId}: its work is lost", jobId=record.jobId)
         host = row["host"].partition("/")[0]

@@ -296,11 +296,16 @@ STATEMENTS: dict[str, str] = {
         SET pid = EXCLUDED.pid, started = EXCLUDED.started, serves_web = EXCLUDED.serves_web,
             heartbeat = clock_timestamp(), lease_ends = EXCLUDED.lease_ends
         RETURNING draining""",
-    # A node that has left is no process any more, even if the process goes on.
+    # A node that has left is no process any more, even if the process goes on; so it can come
+    # back, asked or not.  Others hear of it at once, and may take its work over.
     "leave": """
-        UPDATE nodes
-        SET pid = 0, lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
-        WHERE node = %(node)s""",
+        WITH gone AS (
+            UPDATE nodes
+            SET pid = 0, draining = NULL,
+                lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
+            WHERE node = %(node)s
+            RETURNING node)
+        SELECT node, pg_notify(current_schema(), node || ' left -') FROM gone""",
     # Asks a node to take nothing new and to leave; it hears of it at once.
     "drain": """
         WITH asked AS (
@@ -316,6 +321,20 @@ STATEMENTS: dict[str, str] = {
         LIMIT 1""",
     "otherNodes": """
         SELECT node, host, pid, started FROM nodes WHERE node <> %(node)s""",
+    # For the command line.  A node is silent when a quarter of its lease has gone by, as above.
+    "nodes": """
+        SELECT n.node, n.host, n.version, n.serves_web, n.slots, n.services, n.heartbeat,
+               EXTRACT(EPOCH FROM clock_timestamp() - n.heartbeat)::float AS age,
+               COALESCE(q.running, 0) AS running, n.draining,
+               CASE WHEN n.pid = 0 THEN 'left'
+                    WHEN n.lease_ends <= clock_timestamp() THEN 'lost'
+                    WHEN n.heartbeat + (n.lease_ends - n.heartbeat) / 4 <= clock_timestamp()
+                    THEN 'silent'
+                    WHEN n.draining IS NOT NULL THEN 'draining'
+                    ELSE 'up' END AS state
+        FROM nodes n LEFT JOIN (SELECT node, count(*) AS running FROM queue
+                                WHERE node IS NOT NULL GROUP BY node) q ON q.node = n.node
+        ORDER BY n.node""",
     # Work whose node is gone: named as such, without a row, or with a lease that has run out;
     # and what this node has claimed without starting it, for it may never have heard that
     # its claim succeeded.
@@ -355,4 +374,34 @@ STATEMENTS: dict[str, str] = {
           AND NOT EXISTS (SELECT FROM queue q WHERE q.node = n.node)
           AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)
         RETURNING node""",
+    # Metrics
+    # What waits and what holds a place, exactly: that table is small.  The other is looked into
+    # row by row, lest all of it be read.
+    "queueNow": """
+        SELECT service, 'QUEUED' AS phase, count(*) AS n,
+               EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at))::float AS age
+        FROM queue WHERE claimed_at IS NULL AND service = ANY(%(services)s)
+        GROUP BY service
+        UNION ALL
+        SELECT service, phase, count(*), NULL
+        FROM (SELECT q.service,
+                     (SELECT j.phase FROM jobs j WHERE j.job_id = q.job_id) AS phase
+              FROM queue q
+              WHERE q.claimed_at IS NOT NULL AND q.service = ANY(%(services)s)) claimed
+        WHERE phase IS NOT NULL
+        GROUP BY service, phase""",
+    # For how long the job that is to be destroyed first should be gone already, s.
+    "reaperLag": """
+        SELECT EXTRACT(EPOCH FROM clock_timestamp() - destruction)::float AS lag
+        FROM jobs WHERE destruction < now() AND service = ANY(%(services)s)
+        ORDER BY destruction LIMIT 1""",
+    "limitTime": """
+        SET LOCAL statement_timeout = '30s'""",
+    # All others.  This reads the whole table: an index would cost each move more than this
+    # costs now and then.
+    "jobsByPhase": """
+        SELECT service, phase, count(*) AS n FROM jobs
+        WHERE phase NOT IN ('QUEUED', 'EXECUTING', 'SUSPENDED', 'UNKNOWN')
+          AND service = ANY(%(services)s)
+        GROUP BY service, phase""",
 }

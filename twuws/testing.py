@@ -28,7 +28,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ PATIENCE = 60.0
 
 _LAUNCH = "from twuws.testing import _launch; _launch()"
 _SERVES = re.compile(r"twuws serves .* at (\S+)$")
+_RUNS = re.compile(r"twuws runs jobs of ")
 _LISTENS = re.compile(r"Site starting on (\d+)$")
 _ANY_PORT = re.compile(r"^(tcp[46]?:(?:port=)?)0(?=:|$)")
 
@@ -63,7 +64,7 @@ class RunningService:
     """
     A C{twistd -n uws} in a process of its own; see L{running}.
 
-    @ivar url: where it is, with a slash at its end.
+    @ivar url: where it is, with a slash at its end; not if it answers no HTTP.
     @ivar process: the process of the service as it is now.
     @ivar dataDir: its data directory.
     """
@@ -75,13 +76,14 @@ class RunningService:
         self._lines: list[str] = []
         self._port: str | None = None
         self._url: str | None = None
+        self._isUp = False
         self._reader: Thread | None = None
         self.dataDir = dataDir
         self.process: subprocess.Popen[str]
 
     @property
     def url(self) -> str:
-        assert self._url is not None, "the service does not run"
+        assert self._url is not None, "the service does not run, or answers no HTTP"
         return self._url
 
     def jobList(self, service: str) -> str:
@@ -99,6 +101,7 @@ class RunningService:
         @raise NotStarted: if it does not come up.
         """
         self._url = None
+        self._isUp = False
         came = Event()
         command = [sys.executable, "-c", _LAUNCH, "-n", "--pidfile=", "uws", *self._arguments]
         command += ["--listen", self._listen, "--data-dir", str(self.dataDir)]
@@ -117,7 +120,7 @@ class RunningService:
         self._reader = Thread(target=self._read, args=(self.process.stdout, came), daemon=True)
         self._reader.start()
         inTime = came.wait(self._timeout)
-        if self._isUp():
+        if self._isUp:
             return
         if inTime:
             self.process.wait(PATIENCE)
@@ -127,17 +130,15 @@ class RunningService:
         self.stop()
         raise NotStarted(message, self.log())
 
-    def _isUp(self) -> bool:
-        return self._url is not None
-
     def _read(self, stream: IO[str], came: Event) -> None:
         with stream:
             for line in stream:
                 self._lines.append(line)
                 if found := _LISTENS.search(line):
                     self._port = found[1]
-                elif found := _SERVES.search(line):
-                    self._url = self._reachable(found[1])
+                elif (found := _SERVES.search(line)) or _RUNS.search(line):
+                    self._url = self._reachable(found[1]) if found else None
+                    self._isUp = True
                     came.set()
         came.set()
 
@@ -205,6 +206,7 @@ def running(
     dataDir: str | Path | None = None,
     database: str | None = None,
     slots: int = 2,
+    options: Sequence[str] = (),
     timeout: float = 60,
 ) -> Iterator[RunningService]:
     """
@@ -218,10 +220,11 @@ def running(
     @param dataDir: its data directory, which is kept; C{None} for a temporary one.
     @param database: the URL of a PostgreSQL; C{None} for one of its own.
     @param slots: how many jobs it runs at a time.
+    @param options: more of C{twistd uws}, such as C{--no-web}.
     @param timeout: how long it may take to come up, s.
     @raise NotStarted: if it does not.
     """
-    arguments = ["--slots", str(slots)]
+    arguments = ["--slots", str(slots), *options]
     if config is not None:
         arguments += ["--config", os.path.abspath(config)]
     if database is not None:

@@ -15,7 +15,7 @@ from twuws.database import Transaction
 from twuws.errors import StaleAttempt
 from twuws.jobs import JobError, JobRecord, Outcome, Result
 from twuws.jobstable import Told
-from twuws.phases import ERROR, EXECUTING, IN_QUEUE, QUEUED, SUSPENDED
+from twuws.phases import ERROR, EXECUTING, IN_QUEUE, QUEUED, SUSPENDED, Phase
 from twuws.times import formatInstant
 from twuws.uwschanging import ChangeableJobs
 from twuws.uwsreading import deferred
@@ -61,14 +61,17 @@ class WorkedJobs(ChangeableJobs):
         @param node: where it ran, for the record.
         @raise StaleAttempt: if this attempt is no longer the job's.
         """
+        then = None
         async with self._ofAttempt(jobId, attempt) as (t, record, now):
             told = replace(record, results=tuple(results), jobInfo={**record.jobInfo, **jobInfo})
             if outcome.isLost and outcome.error is not None:
-                await self._lose(t, record, told, outcome.error, now, node, ended=True)
-                return
-            await self.table.change(record, told, t)
-            where = Told(node=node)
-            await self._move(t, record, outcome.phase, outcome.error, ended=True, told=where)
+                then = await self._lose(t, record, told, outcome.error, now, node, ended=True)
+            else:
+                await self.table.change(record, told, t)
+                where = Told(node=node)
+                await self._move(t, record, outcome.phase, outcome.error, ended=True, told=where)
+        if then is not None:
+            self._countLoss(then)
 
     @deferred
     async def recordLoss(
@@ -95,7 +98,11 @@ class WorkedJobs(ChangeableJobs):
         async with self._ofAttempt(jobId, attempt) as (t, record, now):
             if unless is not None and await unless(t):
                 raise StaleAttempt
-            await self._lose(t, record, record, error, now, node, ended=ended, again=again)
+            then = await self._lose(t, record, record, error, now, node, ended=ended, again=again)
+        self._countLoss(then)
+
+    def _countLoss(self, then: Phase) -> None:
+        self.database.counters.lostAttempts.labels(self.name, then.value).inc()
 
     @asynccontextmanager
     async def _ofAttempt(
@@ -125,8 +132,12 @@ class WorkedJobs(ChangeableJobs):
         *,
         ended: bool,
         again: bool = False,
-    ) -> None:
-        """Queue a job again whose work is lost, or make it ERROR; C{jobInfo} tells of it."""
+    ) -> Phase:
+        """
+        Queue a job again whose work is lost, or make it ERROR; C{jobInfo} tells of it.
+
+        Returns the phase that it has then.
+        """
         story = {
             "number": record.attempt,
             "node": node,
@@ -143,3 +154,4 @@ class WorkedJobs(ChangeableJobs):
         where = Told(node=node, why=error.message)
         cause = None if phase is QUEUED else error
         await self._move(t, record, phase, cause, ended=ended, told=where)
+        return phase

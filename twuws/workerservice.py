@@ -26,6 +26,7 @@ from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
 from twuws.jobservices import JobServices
+from twuws.metrics import MetricsSite
 from twuws.web.bodies import requestFactory
 
 log = Logger()
@@ -83,8 +84,10 @@ class WorkerService(Service):
         except DatabaseUnavailable as e:
             raise UWSError(f"{e} Look whether PostgreSQL runs, and at --database.") from None
         services = makeServices(config, database)
-        jobServices = JobServices(services, config.slots, config.node, self._stopReactor)
+        jobServices = JobServices(services, config.slots, config.node, self._leave)
         self._add(jobServices)
+        if config.metrics is not None:
+            await self._listenForMetrics(config.metrics, jobServices)
         names = ", ".join(uws.name for uws in services)
         if config.node.servesWeb:
             await self._listen(services)
@@ -112,22 +115,40 @@ class WorkerService(Service):
         root = RootResource(services, self.config.web)
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
+        host = await self._listenAt(self.config.listen, site, "--listen tcp:8081")
+        self.url = self.config.web.publicURL or _urlOf(host)
+
+    async def _listenForMetrics(self, endpoint: str, jobServices: JobServices) -> None:
+        host = await self._listenAt(endpoint, MetricsSite(jobServices), "--metrics tcp:9101")
+        log.info("metrics are at {url}metrics", url=_urlOf(host))
+
+    async def _listenAt(self, endpoint: str, site: Any, otherwise: str) -> Any:
+        """
+        Answer HTTP at an endpoint; return the address.
+
+        @param otherwise: what choosing another one looks like.
+        """
         try:
-            port = await serverFromString(self.reactor, self.config.listen).listen(site)
+            port = await serverFromString(self.reactor, endpoint).listen(site)
         except CannotListenError as e:
             raise UWSError(
                 f"Port {e.port} cannot be had ({_reason(e)}): stop whatever uses it, or choose"
-                " another one, as in --listen tcp:8081:interface=127.0.0.1."
+                f" another one, as in {otherwise}:interface=127.0.0.1."
             ) from None
         except (OSError, OverflowError, ValueError) as e:
             raise UWSError(
-                f"{self.config.listen} cannot be had ({e}): choose another one, as in"
-                " --listen tcp:8081:interface=127.0.0.1."
+                f"{endpoint} cannot be had ({e}): choose another one, as in"
+                f" {otherwise}:interface=127.0.0.1."
             ) from None
-        if "backlog=" not in self.config.listen:
+        if "backlog=" not in endpoint:
             _admitMany(port)
         self._begun.append(_Listening(port))
-        self.url = self.config.web.publicURL or _urlOf(port.getHost())
+        return port.getHost()
+
+    def _leave(self) -> None:
+        """Somebody elsewhere has asked for it, and the jobs are taken care of."""
+        if self.running:
+            self._stopReactor()
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(CancelledError):

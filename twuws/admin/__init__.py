@@ -14,6 +14,12 @@ What C{--json} writes is for programs, and stays as it is:
                                   job is null
     C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}],
                                   "leftovers": ["/…"]}}: directories and uploads without a job
+    C{nodes}                      an array of nodes: C{{"node", "host", "state", "draining",
+                                  "web", "running", "slots", "version", "heartbeat",
+                                  "services"}}; the state is up, draining, silent, lost or left
+    C{drain}                      C{{"asked": [{"node", "onStop", "left"}],
+                                  "failed": [{"node", "message"}]}}; left is null unless that
+                                  was waited for
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 

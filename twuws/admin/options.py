@@ -7,12 +7,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 from typing import Any
 
 import twuws
-from twuws.admin import commands, history
+from twuws.admin import commands, history, nodes
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
+from twuws.node import ON_STOP
 from twuws.options import OPTIONS
 from twuws.phases import Phase
 from twuws.times import parseInstant
@@ -42,6 +44,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        if 0 <= (seconds := float(text)) < inf:
+            return seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+
+
 def makeParser() -> argparse.ArgumentParser:
     """What reads it; C{command} of what it makes is a function of L{twuws.admin.commands}."""
     parser = argparse.ArgumentParser(
@@ -49,6 +60,7 @@ def makeParser() -> argparse.ArgumentParser:
         description="Look at the jobs of a twuws service, and change them. The service may run"
         " or not; this command works on its database. Only check is by HTTP, for any UWS.",
         epilog="A JOB is an id, or enough of its beginning (6 characters or more)."
+        " A NODE is a name, or enough of its beginning."
         " Exit status: 0 all was done; 1 something could not be done; 2 wrong options, or no"
         " database.",
         allow_abbrev=False,
@@ -141,6 +153,8 @@ def _addCommands(parsers: Any) -> None:
         ("dry-run", "destroy nothing, and list what would be destroyed"),
     ):
         one.add_argument(f"--{name}", action="store_true", help=text)
+    add("nodes", nodes.listNodes, "list the processes that share the database", "--json")
+    _addDrain(add)
     add(
         "upgrade",
         commands.upgrade,
@@ -157,6 +171,24 @@ def _addCommands(parsers: Any) -> None:
     )
     one.set_defaults(command=conformance.run)
     conformanceOptions.addOptions(one)
+
+
+def _addDrain(add: Callable[..., Any]) -> None:
+    one = add(
+        "drain",
+        nodes.drainNodes,
+        "ask processes to take no more jobs, and to leave",
+        "host-0c5f5e77 --on-stop finish --wait 600",
+    )
+    one.add_argument("nodes", metavar="NODE", nargs="+")
+    one.add_argument(
+        "--on-stop", choices=ON_STOP, help="what becomes of the jobs that they run, as for"
+        " twistd uws; as the configuration says if not given",
+    )  # fmt: skip
+    one.add_argument(
+        "--wait", metavar="SECONDS", nargs="?", type=_seconds, const=inf,
+        help="wait until they have left, for so long at most",
+    )  # fmt: skip
 
 
 def _addServices(parser: Any) -> None:
