@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twuws import schema
-from twuws.chores import Deadlines, Heartbeat, LeaseGuard, Reaper, Sweeper
+from twuws.chores import Deadlines, Heartbeat, KeyForgetter, LeaseGuard, Reaper, Sweeper
 from twuws.database import shield
 from twuws.dispatcher import Dispatcher
 from twuws.errors import DatabaseUnavailable, SchemaMismatch, UWSError
@@ -68,6 +68,7 @@ class JobServices(MultiService):
             Deadlines(self._services, database.reactor),
             *(Reaper(uws) for uws in self._services),
             Sweeper(self._services),
+            KeyForgetter(self.node.table),
         ]
         for chore in chores:
             chore.setServiceParent(self)

@@ -9,6 +9,10 @@ What C{--json} writes is for programs, and stays as it is:
     C{run}, C{abort}, C{destroy}  C{{"done": [{"service", "jobId", "phase"}],
                                   "failed": [{"job", "message"}]}}; the phase of a destroyed
                                   job is null
+    C{hold}, C{release}           the same for jobs; else C{{"service", "owner", "jobs": 7}}, the
+                                  jobs whose phase changed; null is all services, or owners
+    C{holds}                      an array of C{{"jobId", "service", "owner", "since", "who",
+                                  "why"}}; see L{Hold}
     C{cleanup}                    C{{"dryRun": false, "jobs": [{"service", "jobId"}]}}
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
