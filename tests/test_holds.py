@@ -287,7 +287,7 @@ async def test_a_job_that_is_being_changed(uws, node):
     busy, other = await queued(uws), await queued(uws)
     async with uws.changeableJob(busy):
         uws.lockTimeout = 0.3
-        with pytest.raises(Unavailable, match="1 jobs are being changed"):
+        with pytest.raises(Unavailable, match="1 job is being changed"):
             await uws.holdAll()
         assert await phase(uws, other) is HELD
         uws.lockTimeout = 10

@@ -278,10 +278,8 @@ async def test_sync(serving, method):
 async def test_the_example_of_the_page(serving):
     """With curl, from docs/http.rst; only the place is another one."""
     page = (Path(__file__).parent.parent / "docs/http.rst").read_text()
-    block = re.search(r"\n\n((?:    .*\n)*?    curl .*Idempotency-Key(?:.*\n)(?:    .*\n)*)", page)[
-        1
-    ]
-    script = textwrap.dedent(block.replace("\n\n    curl", "\n    curl"))
+    block = re.search(r"::\n\n(    KEY=.*\n(?:    .*\n)*)", page)[1]
+    script = textwrap.dedent(block)
     script = script.replace("http://127.0.0.1:8080/messier/async", serving.url)
     assert serving.url in script
     key, curl = script.split("\n", 1)

@@ -41,7 +41,8 @@ HOLD_STATEMENTS: dict[str, str] = {
         ORDER BY h.why IS NULL, h.hold_id LIMIT 1""",
     # Holds that keep anything; what is over needs none.
     "listHolds": """
-        SELECT h.*, COALESCE(h.service, j.service) AS at_service
+        SELECT h.job_id AS "jobId", COALESCE(h.service, j.service) AS service, h.owner, h.since,
+               h.who, h.why
         FROM holds h LEFT JOIN jobs j ON j.job_id = h.job_id
         WHERE (h.job_id IS NULL OR j.phase NOT IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED'))
           AND (%(service)s::text IS NULL OR COALESCE(h.service, j.service, %(service)s)

@@ -302,17 +302,7 @@ class JobsTable:
 
     async def holds(self, service: str | None = None) -> list[Hold]:
         """All holds, the oldest first, or those that concern a service."""
-        return [
-            Hold(
-                jobId=row["job_id"],
-                service=row["at_service"],
-                owner=row["owner"],
-                since=row["since"],
-                who=row["who"],
-                why=row["why"],
-            )
-            for row in await self.run("listHolds", {"service": service})
-        ]
+        return [Hold(**row) for row in await self.run("listHolds", {"service": service})]
 
     async def dequeue(
         self, jobId: str, conn: Transaction, ended: bool = False, removeDirectory: bool = False

@@ -143,9 +143,8 @@ class HeldJobs(ChangeableJobs):
             if row["settled"]:
                 giveUpAt = reactor.seconds() + self.lockTimeout
             elif reactor.seconds() > giveUpAt:
-                raise Unavailable(
-                    f"{row['possible']} jobs are being changed by somebody else; try again."
-                )
+                jobs = "1 job is" if row["possible"] == 1 else f"{row['possible']} jobs are"
+                raise Unavailable(f"{jobs} being changed by somebody else; try again.")
             else:
                 await deferLater(reactor, 0.1)
 
