@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from twuws.chore import Chore
 from twuws.errors import Unavailable, UWSError
+from twuws.jobstable import JobsTable
 from twuws.node import Node
 from twuws.sweeping import MINIMUM_AGE, leftovers
 from twuws.uws import UWS
@@ -122,6 +123,21 @@ class Forgetter(Chore):
             if forgotten:
                 log.info("{service}: the records of {n} destroyed jobs removed",
                          service=uws.name, n=forgotten)  # fmt: skip
+
+
+class KeyForgetter(Chore):
+    """Forgets the idempotency keys that are too old to stand for a job, some at a time."""
+
+    interval = 3600
+    batch = 1000
+
+    def __init__(self, table: JobsTable) -> None:
+        super().__init__(table.database.reactor)
+        self._table = table
+
+    async def runOnce(self) -> None:
+        while len(await self._table.run("forgetKeys", {"limit": self.batch})) == self.batch:
+            pass
 
 
 class Sweeper(Chore):

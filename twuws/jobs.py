@@ -20,8 +20,9 @@ from twuws.workplace import WorkPlace
 
 #: Names that UWS and DALI give a meaning of their own; no job parameter may have them.
 CONTROL_NAMES = frozenset(
-    {"phase", "action", "wait", "runid", "executionduration", "destruction", "upload"}
-)
+    {"phase", "action", "wait", "runid", "executionduration", "destruction", "upload",
+     "idempotency-key"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twuws import schema
-from twuws.chores import Deadlines, Forgetter, Heartbeat, LeaseGuard, Reaper, Sweeper
+from twuws.chores import (
+    Deadlines,
+    Forgetter,
+    Heartbeat,
+    KeyForgetter,
+    LeaseGuard,
+    Reaper,
+    Sweeper,
+)
 from twuws.database import shield
 from twuws.dispatcher import Dispatcher
 from twuws.errors import DatabaseUnavailable, SchemaMismatch, Unavailable, UWSError
@@ -75,6 +83,7 @@ class JobServices(MultiService):
             *(Reaper(uws) for uws in self._services),
             Sweeper(self._services),
             Forgetter(self._services),
+            KeyForgetter(self.node.table),
         ]
         for chore in chores:
             chore.setServiceParent(self)

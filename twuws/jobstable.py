@@ -17,6 +17,7 @@ from twuws.database import Database, Row, Transaction, asJSON
 from twuws.jobs import JobError, JobRecord, JobRef, Result
 from twuws.phases import Phase
 from twuws.statements import STATEMENTS
+from twuws.times import formatInstant
 from twuws.values import valuesFromJSON, valuesToJSON
 
 #: The columns that are called something else than the property, or hold JSON.
@@ -57,7 +58,7 @@ def _protect(value: Any) -> Any:
     return _mapText(partial(_UNSTORABLE.sub, lambda m: f"\ue000{ord(m[0]):04x}"), value)
 
 
-def _storable(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Text for people, without what PostgreSQL cannot hold."""
     return text and _UNSTORABLE.sub("\ufffd", text)
 
@@ -104,6 +105,12 @@ def toColumn(name: str, value: Any) -> Any:
     return _protect(value) if name == "jobInfo" else value
 
 
+def _keyOf(job: JobRecord, key: str) -> dict[str, str]:
+    """An idempotency key is the owner's at the service; nobody in particular is one, too."""
+    owner = job.owner or ""
+    return {"service": job.service, "owner": owner, "key": key, "jobId": job.jobId}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """
@@ -147,6 +154,30 @@ def eventFromRow(row: Row) -> JobEvent:
         who=row["who"],
         why=row["why"],
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """
+    What is not to run for now: a job, or all that is of a service, of an owner, or of both.
+
+    @ivar jobId: the job, if it is one.
+    @ivar service: whose jobs, or where the job is; C{None} for all services.
+    @ivar owner: whose jobs; C{""} for those of nobody in particular, C{None} for everybody's.
+    @ivar who: put it there.
+    @ivar why: for those whose jobs it keeps, in a sentence.
+    """
+
+    jobId: str | None
+    service: str | None
+    owner: str | None
+    since: datetime
+    who: str | None
+    why: str | None
+
+    def asJSON(self) -> dict[str, Any]:
+        """The same as a dictionary of what JSON has."""
+        return {**vars(self), "since": formatInstant(self.since)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +266,7 @@ class JobsTable:
         @param who: asked for it, for the record.
         """
         args = {
-            "who": _storable(who),
+            "who": storable(who),
             "jobId": job.jobId,
             "service": job.service,
             "owner": job.owner,
@@ -251,6 +282,20 @@ class JobsTable:
         }
         return await self.one("createJob", args, conn)
 
+    async def ofKey(self, job: JobRecord, key: str, conn: Transaction | None = None) -> str | None:
+        """The id of the job that a key of this job's owner and service stands for, if any."""
+        rows = await self.run("jobOfKey", _keyOf(job, key), conn)
+        return rows[0]["job_id"] if rows else None
+
+    async def useKey(self, job: JobRecord, key: str, conn: Transaction) -> str | None:
+        """
+        Make a key stand for a new job, or return the id of the one that it stands for.
+
+        Waits for those who are about to use the same key.
+        """
+        isNew = await self.run("useKey", _keyOf(job, key), conn)
+        return None if isNew else await self.ofKey(job, key, conn)
+
     async def move(
         self,
         job: JobRecord,
@@ -258,17 +303,36 @@ class JobsTable:
         error: JobError | None,
         conn: Transaction,
         told: Told = NOTHING_TOLD,
+        priority: int = 0,
+        because: str | None = None,
     ) -> None:
-        """Write a move that has been found to be right, of a row that is locked."""
+        """
+        Write a move that has been found to be right, of a row that is locked.
+
+        @param priority: which a job that is HELD without having been QUEUED will have.
+        @param because: why it is HELD, for C{jobInfo}.
+        """
         args = {
             "jobId": job.jobId,
             "phase": phase.value,
             "error": error and asJSON(toColumn("error", error)),
-            "who": _storable(told.who),
-            "why": _storable(told.why or (error.message if error else None)),
+            "who": storable(told.who),
+            "why": storable(told.why or (error.message if error else None)),
             "node": told.node,
+            "priority": priority,
+            "because": because,
         }
         await self.run("moveJob", args, conn)
+
+    async def holdOn(self, jobId: str, conn: Transaction) -> Row | None:
+        """The hold that keeps a job from running; it stays until the transaction ends."""
+        await self.run("holdsStay", conn=conn)
+        rows = await self.run("holdOnJob", {"jobId": jobId}, conn)
+        return rows[0] if rows else None
+
+    async def holds(self, service: str | None = None) -> list[Hold]:
+        """All holds, the oldest first, or those that concern a service."""
+        return [Hold(**row) for row in await self.run("listHolds", {"service": service})]
 
     async def dequeue(
         self, jobId: str, conn: Transaction, ended: bool = False, removeDirectory: bool = False
@@ -295,7 +359,7 @@ class JobsTable:
         @param told: what the last record says.
         @param keepHistory: whether there is a last record; if not, the others go, too.
         """
-        said = {"who": _storable(told.who), "why": _storable(told.why), "keep": keepHistory}
+        said = {"who": storable(told.who), "why": storable(told.why), "keep": keepHistory}
         await self.run("deleteJob", {"jobId": jobId, "told": asJSON(said)}, conn)
 
     async def forgetHistory(self, service: str, keepHistory: float) -> AsyncIterator[int]:

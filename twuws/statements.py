@@ -8,7 +8,10 @@ the second.
 
 from __future__ import annotations
 
+from twuws.holdstatements import HOLD_STATEMENTS
+
 STATEMENTS: dict[str, str] = {
+    **HOLD_STATEMENTS,
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
     # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """
@@ -23,6 +26,27 @@ STATEMENTS: dict[str, str] = {
         WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
         ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
         RETURNING *""",
+    # Makes a key that is free, or was used long ago, stand for a new job.  No row comes back if
+    # it stands for another, which then is there; whoever is about to use it is waited for.
+    "useKey": """
+        INSERT INTO creations (service, owner, key, job_id)
+        VALUES (%(service)s, %(owner)s, %(key)s, %(jobId)s)
+        ON CONFLICT (service, owner, key) DO UPDATE
+        SET job_id = EXCLUDED.job_id, at = EXCLUDED.at
+        WHERE creations.at < now() - interval '24 hours'
+        RETURNING job_id""",
+    "jobOfKey": """
+        SELECT job_id FROM creations
+        WHERE service = %(service)s AND owner = %(owner)s AND key = %(key)s
+          AND at >= now() - interval '24 hours'""",
+    # Those that somebody else is about to use, or to forget, are left alone.
+    "forgetKeys": """
+        DELETE FROM creations
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM creations
+                               WHERE at < now() - interval '24 hours'
+                               ORDER BY at LIMIT %(limit)s
+                               FOR UPDATE SKIP LOCKED))
+        RETURNING key""",
     "getJob": """
         SELECT * FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
     # For changes; "now" is what the rules about times go by.
@@ -72,15 +96,26 @@ STATEMENTS: dict[str, str] = {
                 WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
                 THEN COALESCE(end_time, GREATEST(
                     start_time, date_trunc('milliseconds', clock_timestamp()))) END,
-            results = CASE WHEN %(phase)s = 'QUEUED' THEN '[]' ELSE results END,
+            results = CASE WHEN %(phase)s IN ('QUEUED', 'HELD') THEN '[]' ELSE results END,
+            job_info = CASE WHEN %(because)s::text IS NULL THEN job_info - 'heldBecause'
+                ELSE job_info || jsonb_build_object('heldBecause', %(because)s::text) END,
+            held = CASE WHEN %(phase)s = 'HELD' THEN (
+                    SELECT jsonb_build_object(
+                        'priority', COALESCE(max(q.priority), %(priority)s::integer),
+                        'queuedAt', COALESCE(max(q.queued_at), clock_timestamp()))
+                    FROM queue q WHERE q.job_id = %(jobId)s)
+                WHEN %(phase)s = 'QUEUED' AND phase = 'HELD' THEN held END,
             moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
                                        'node', %(node)s::text, 'at', clock_timestamp()),
             error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
         WHERE job_id = %(jobId)s
         RETURNING *""",
+    # What was HELD has the priority and the place that it would have had.
     "enqueue": """
-        INSERT INTO queue (job_id, service, owner, priority, attempt)
-        SELECT job_id, service, COALESCE(owner, ''), %(priority)s, attempt
+        INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
+        SELECT job_id, service, COALESCE(owner, ''),
+               COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
+               COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
         FROM jobs WHERE job_id = %(jobId)s
         ON CONFLICT (job_id) DO UPDATE
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,

@@ -34,7 +34,7 @@ from twuws.phases import (
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
-from twuws.uwschanging import checkRunId
+from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsreading import deferred
 from twuws.uwsworking import WorkedJobs
 
@@ -123,24 +123,40 @@ class UWS(WorkedJobs):
 
     @deferred
     async def getNewJobId(
-        self, timeout: float | None = None, *, who: str | None = None, **properties: Any
+        self,
+        timeout: float | None = None,
+        *,
+        who: str | None = None,
+        idempotencyKey: str | None = None,
+        **properties: Any,
     ) -> str:
         """
         Create a PENDING job and return its id.
 
         @param timeout: how long to try for the database, s.
         @param who: asks for it, for the record.
+        @param idempotencyKey: names the wish: if the owner has had a job made with the same
+            key in the last 24 hours, that one's id comes back, even if it has been destroyed
+            since, and nothing else is done.
         @param properties: any of C{owner}, C{runId}, C{executionDuration}, C{destruction},
             C{quote}, C{jobInfo}, and C{parameters}, a dictionary of names and values.
         @raise ParameterError: for a value that its declaration refuses; no job is made.
         @raise BadRequest: for a destruction time in the past; no job is made.
         """
         job = self._draft(properties)
-        return await self._create(job, timeout, who=who)
+        if (first := await self._madeBefore(job, idempotencyKey, timeout)) is not None:
+            return first
+        return await self._create(job, timeout, who=who, key=idempotencyKey)
 
     @deferred
     async def getNewIdFromRequest(
-        self, request: Any, run: bool = False, *, who: str | None = None, **properties: Any
+        self,
+        request: Any,
+        run: bool = False,
+        *,
+        who: str | None = None,
+        idempotencyKey: str | None = None,
+        **properties: Any,
     ) -> str:
         """
         Create a job from C{request.args} and C{request.files}, and return its id.
@@ -150,12 +166,15 @@ class UWS(WorkedJobs):
 
         @param run: queue it at once, as L{run} does; it is created queued, or not at all.
         @param who: asks for it, for the record.
+        @param idempotencyKey: as for C{getNewJobId}.
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
+        if (first := await self._madeBefore(job, idempotencyKey)) is not None:
+            return first
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        return await self._create(job, self.requestTimeout, files, run, who)
+        return await self._create(job, self.requestTimeout, files, run, who, idempotencyKey)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
@@ -186,33 +205,65 @@ class UWS(WorkedJobs):
         files: FilesToAdopt | None = None,
         run: bool = False,
         who: str | None = None,
+        key: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
         try:
             await self.storing(workDir.create)
             if files is not None:
                 await self.storing(files.adopt, job.parameters)
-            await self._persistently(lambda: self._insert(job, run, who), timeout)
+            made = await self._persistently(lambda: self._insert(job, run, who, key), timeout)
         except DatabaseUnavailable:
             raise  # the row may be there all the same; if it is not, the Sweeper comes
         except BaseException:
             await self.inThread(workDir.remove)
             raise
+        if made != job.jobId:  # another request with the same key was faster
+            await self.inThread(workDir.remove)
+            return made
         if job.runId is not None:  # for those who look for it later (D-036)
             log.info("{jobId} has RUNID {runId!r}", jobId=job.jobId, runId=job.runId)
         return job.jobId
 
-    async def _insert(self, job: UWSJob, run: bool, who: str | None) -> None:
+    async def _madeBefore(
+        self, job: UWSJob, key: str | None, timeout: float | None = None
+    ) -> str | None:
+        """The id of the job that a key stands for, if it has been used."""
+        if key is None:
+            return None
+        wanted = (job.record, checkKey(key))
+        return await self._persistently(lambda: self.table.ofKey(*wanted), timeout)
+
+    async def _insert(self, job: UWSJob, run: bool, who: str | None, key: str | None) -> str:
+        """
+        Store a new job, and with it what its key stands for; its id.
+
+        If the key stands for another job by now, nothing is stored, and that one's id comes
+        back.
+        """
+        if not run and key is None:
+            await self._store(job, who)
+            return job.jobId
+        # Who comes with the same key at the same time waits until this one is made, or not.
+        lockTimeout = None if key is None else self.lockTimeout
+        async with self.database.transaction(lockTimeout) as t:
+            if key is not None:
+                first = await self.table.useKey(job.record, key, t)
+                if first is not None:  # even this one: then the answer was lost before
+                    return first
+            record = await self._store(job, who, t)
+            if run and record.phase is PENDING:
+                await self._run(t, record, who)
+        return job.jobId
+
+    async def _store(
+        self, job: UWSJob, who: str | None, conn: Transaction | None = None
+    ) -> JobRecord:
         lifetimes = self.policy.lifetime, self.policy.longestLifetime
-        if not run:
-            record = await self.table.create(job.record, *lifetimes, who=who)
-        else:
-            async with self.database.transaction() as t:
-                record = await self.table.create(job.record, *lifetimes, t, who)
-                if record is not None and record.phase is PENDING:
-                    await self._run(t, record, who)
+        record = await self.table.create(job.record, *lifetimes, conn, who)
         if record is None:
             raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
+        return record
 
     async def _persistently(
         self, action: Callable[[], Coroutine[Any, Any, T]], timeout: float | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -35,6 +36,7 @@ from twuws.phases import (
     ERROR,
     EXECUTING,
     FINAL,
+    HELD,
     IN_QUEUE,
     PENDING,
     QUEUED,
@@ -50,6 +52,9 @@ log = Logger()
 
 #: How long a RUNID can be, in characters (DALI, 4.3.6).
 LONGEST_RUNID = 64
+#: How long an idempotency key can be, in characters.
+LONGEST_KEY = 255
+_KEY = re.compile(rf"[\x20-\x7e]{{1,{LONGEST_KEY}}}")
 _XML_TEXT = re.compile("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 
 
@@ -70,6 +75,15 @@ def checkRunId(runId: str) -> str:
             f"RUNID: {runId[:60]!r} is not {LONGEST_RUNID} characters at most that XML can have"
         )
     return runId
+
+
+def checkKey(key: str) -> str:
+    """Return what can be an idempotency key: printable ASCII, 255 characters at most."""
+    if not _KEY.fullmatch(key):
+        raise BadRequest(
+            f"Idempotency-Key: {key[:60]!r} is not 1 to {LONGEST_KEY} printable ASCII characters"
+        )
+    return key
 
 
 class ChangeableJobs(ReadableJobs):
@@ -263,7 +277,7 @@ class ChangeableJobs(ReadableJobs):
     @deferred
     async def run(self, jobId: str, who: str | None = None, priority: int | None = None) -> None:
         """
-        Queue a PENDING or HELD job (2.2.3.5).
+        Queue a PENDING or HELD job (2.2.3.5); while a hold keeps it, it is HELD.
 
         A job whose parameters are not complete is ERROR then, with a message that names
         what is missing.
@@ -341,20 +355,27 @@ class ChangeableJobs(ReadableJobs):
         priority: int | None = None,
     ) -> None:
         """
-        Make a move, in both tables.
+        Make a move, in both tables.  What would be QUEUED is HELD while a hold keeps it.
 
         @param ended: the work has ended by itself, so that nobody has to end it.
         @param told: what the record of the move says.
         @param priority: in the queue; the job class's if not given.
         """
+        because: str | None = None
+        if phase is QUEUED and (hold := await self.table.holdOn(record.jobId, t)) is not None:
+            if record.phase is HELD:
+                return
+            phase, because = HELD, hold["why"]
+            told = replace(told, why=told.why or because)
         checkMove(record.phase, phase)
         if phase is ERROR and error is None:
             error = JobError(message="The job failed.")
-        await self.table.move(record, phase, error, t, told)
+        usual = self.priority if priority is None else priority
+        await self.table.move(record, phase, error, t, told, usual, because)
         if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
             await self.table.dequeue(record.jobId, t, ended=ended)
         if phase is QUEUED:
-            priority = self.priority if priority is None else priority
-            await self.table.run("enqueue", {"jobId": record.jobId, "priority": priority}, t)
+            args = {"jobId": record.jobId, "priority": priority, "usual": self.priority}
+            await self.table.run("enqueue", args, t)
         elif phase is EXECUTING and record.phase is QUEUED:
             await self.table.run("occupy", {"jobId": record.jobId}, t)

@@ -17,11 +17,11 @@ from twuws.jobs import JobError, JobRecord, Outcome, Result
 from twuws.jobstable import Told
 from twuws.phases import ERROR, EXECUTING, IN_QUEUE, QUEUED, SUSPENDED, Phase
 from twuws.times import formatInstant
-from twuws.uwschanging import ChangeableJobs
+from twuws.uwsholding import HeldJobs
 from twuws.uwsreading import deferred
 
 
-class WorkedJobs(ChangeableJobs):
+class WorkedJobs(HeldJobs):
     """
     The jobs of one service, as those see them who do the work.  See L{twuws.uws.UWS}.
 

@@ -20,6 +20,10 @@ What C{--json} writes is for programs, and stays as it is:
     C{drain}                      C{{"asked": [{"node", "onStop", "left"}],
                                   "failed": [{"node", "message"}]}}; left is null unless that
                                   was waited for
+    C{hold}, C{release}           the same for jobs; else C{{"service", "owner", "jobs": 7}}, the
+                                  jobs whose phase changed; null is all services, or owners
+    C{holds}                      an array of C{{"jobId", "service", "owner", "since", "who",
+                                  "why"}}; see L{Hold}
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 

@@ -131,7 +131,7 @@ async def runJobs(session: Session, options: Namespace) -> None:
             raise UWSError(f"Job {jobId} is ERROR now: {job.error.message}")
         return str(job.phase)
 
-    await _forEach(session, options.jobs, run)
+    await forEach(session, options.jobs, run)
 
 
 async def abortJobs(session: Session, options: Namespace) -> None:
@@ -141,7 +141,7 @@ async def abortJobs(session: Session, options: Namespace) -> None:
         await uws.abort(jobId, told=Told(who=session.who))
         return "ABORTED"
 
-    await _forEach(session, options.jobs, abort, session.endLeftWork)
+    await forEach(session, options.jobs, abort, session.endLeftWork)
 
 
 async def destroyJobs(session: Session, options: Namespace) -> None:
@@ -151,10 +151,10 @@ async def destroyJobs(session: Session, options: Namespace) -> None:
         await uws.destroy(jobId, session.who)
 
     session.checkDirectories()
-    await _forEach(session, options.jobs, destroy, session.endLeftWork)
+    await forEach(session, options.jobs, destroy, session.endLeftWork)
 
 
-async def _forEach(
+async def forEach(
     session: Session,
     jobs: Iterable[str],
     action: Callable[[UWS, str], Awaitable[str | None]],

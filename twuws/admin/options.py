@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 import twuws
-from twuws.admin import commands, history, nodes
+from twuws.admin import commands, history, holding, nodes
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
 from twuws.node import ON_STOP
@@ -138,6 +138,7 @@ def _addCommands(parsers: Any) -> None:
     ):
         one = add(name, command, text, "0c5f5e 77ab01")
         one.add_argument("jobs", metavar="JOB", nargs="+")
+    _addHolds(add)
     one = add(
         "cleanup",
         commands.cleanup,
@@ -189,6 +190,24 @@ def _addDrain(add: Callable[..., Any]) -> None:
         "--wait", metavar="SECONDS", nargs="?", type=_seconds, const=inf,
         help="wait until they have left, for so long at most",
     )  # fmt: skip
+
+
+def _addHolds(add: Callable[..., Any]) -> None:
+    for name, command, text in (
+        ("hold", holding.hold, "keep jobs from running, until they are released"),
+        ("release", holding.release, "let jobs run again that are held"),
+    ):
+        one = add(name, command, text, "--service sleep --owner anna")
+        one.add_argument("jobs", metavar="JOB", nargs="*", help="these jobs")
+        one.add_argument("--service", metavar="NAME", help="all jobs of this service")
+        one.add_argument(
+            "--owner",
+            help="all jobs of this owner, of all services or of that one; '' for those that have"
+            " none",
+        )
+        if name == "hold":
+            one.add_argument("--why", metavar="TEXT", help="the reason, for whoever looks at a job")
+    add("holds", holding.listHolds, "list what is held, since when, by whom and why", "--json")
 
 
 def _addServices(parser: Any) -> None:

@@ -111,6 +111,10 @@ ALTER TABLE nodes ADD COLUMN draining text;
 ALTER TABLE nodes ADD CONSTRAINT nodes_draining
     CHECK (draining IN ('leave', 'finish', 'requeue', 'abort'));
 
+-- Of a HELD job: {"priority", "queuedAt"}, for when it is queued again.
+ALTER TABLE jobs ADD COLUMN held jsonb;
+CREATE INDEX jobs_held ON jobs (service, job_id) WHERE phase = 'HELD';
+
 -- What is not to run for now: a job, or all of a service, of an owner ('' for nobody in
 -- particular), or of an owner at a service.
 CREATE TABLE holds (

@@ -5,7 +5,7 @@ What a request tells UWS itself: control parameters, WAIT and the filters of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -14,11 +14,14 @@ from twuws.errors import BadRequest
 from twuws.jobstable import ListFilters
 from twuws.phases import Phase
 from twuws.times import LONGEST_DURATION, parseDuration, parseInstant
-from twuws.uwschanging import UNSET, Unset
+from twuws.uwschanging import LONGEST_KEY, UNSET, Unset, checkKey
 from twuws.web.multipart import ByName, shown
 
 T = TypeVar("T")
 
+#: The header, and the parameter of that name.
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_AS_IT_IS = ("RUNID", IDEMPOTENCY_KEY)
 _WHOLE = re.compile(r"[+-]?\d{1,100}", re.ASCII)
 
 
@@ -27,6 +30,7 @@ class Controls:
     """
     What a request tells UWS itself; C{None} for what it does not mention.
 
+    @ivar idempotencyKey: names a wish that may be told more than once.
     @ivar destruction: C{None} asks for what the service gives by default (A-44);
         L{UNSET} says nothing.
     """
@@ -35,22 +39,27 @@ class Controls:
     action: str | None = None
     runId: str | None = None
     executionDuration: int | None = None
+    idempotencyKey: str | None = None
     destruction: datetime | Unset | None = UNSET
 
 
-def takeControls(args: ByName[str]) -> Controls:
+def takeControls(args: ByName[str], keys: Sequence[str] = ()) -> Controls:
     """
     Take the control parameters (UWS 1.1, 2.1.11) out of the arguments.
 
     PHASE and ACTION come in upper case, whatever they are.
 
+    @param keys: the idempotency keys that the request's headers have.
     @raise BadRequest: for a value that is none, and for several different ones.
     """
+    if keys:
+        args.setdefault(IDEMPOTENCY_KEY, []).extend(keys)
     found: dict[str, list[Any]] = {
         "phase": _taken(args, "PHASE", lambda v: _word(v, "RUN", "ABORT")),
         "action": _taken(args, "ACTION", lambda v: _word(v, "DELETE")),
         "runId": _taken(args, "RUNID", str),
         "executionDuration": _taken(args, "EXECUTIONDURATION", parseDuration),
+        "idempotencyKey": _taken(args, IDEMPOTENCY_KEY, checkKey),
         "destruction": _taken(args, "DESTRUCTION", lambda v: parseInstant(v) if v else None),
     }
     args.pop("WAIT", None)  # there is nothing to wait for where something is changed (U-190)
@@ -66,10 +75,10 @@ def _taken(args: ByName[str], name: str, parse: Callable[[str], T]) -> list[T]:
 
 
 def _parsed(name: str, value: str, parse: Callable[[str], T]) -> T:
-    if len(value) > 200:
+    if len(value) > LONGEST_KEY:
         raise BadRequest(f"{name}: {shown(value)} is too long")
     try:
-        return parse(value if name == "RUNID" else value.strip())
+        return parse(value if name in _AS_IT_IS else value.strip())
     except ValueError as e:
         raise BadRequest(f"{name}: {e}") from None
 

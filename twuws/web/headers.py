@@ -64,6 +64,12 @@ def textOf(request: Any, name: str) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def allOf(request: Any, name: str) -> list[str]:
+    """All that a request has of a header, whatever bytes are in it."""
+    values = request.requestHeaders.getRawHeaders(name.encode(), ())
+    return [value.decode("latin-1") for value in values]
+
+
 def vary(request: Any, header: str) -> None:
     """Note that the answer depends on a header of the request."""
     if header not in (request.responseHeaders.getRawHeaders("vary") or ()):

@@ -32,7 +32,13 @@ from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
 from twuws.web.asking import askerOf
-from twuws.web.controls import Controls, readListFilters, readWait, takeControls
+from twuws.web.controls import (
+    IDEMPOTENCY_KEY,
+    Controls,
+    readListFilters,
+    readWait,
+    takeControls,
+)
 from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
@@ -134,7 +140,8 @@ class _Jobs:
         )
         if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
             return Controls()
-        controls = takeControls(request.args)
+        keys = headers.allOf(request, IDEMPOTENCY_KEY) if isToCreate else ()
+        controls = takeControls(request.args, keys)
         request.files = referenced(request.args, request.files, self.fileNames)
         await checkDocuments(request.files, self.documents)
         return controls
@@ -180,7 +187,7 @@ class _Jobs:
 
     async def create(self, request: Any) -> bytes:
         """Make a job, and run it if the request says so (2.2.3.1, A-06)."""
-        controls = await self._read(request)
+        controls = await self._read(request, isToCreate=True)
         jobId = await self._newJob(request, controls, controls.phase == "RUN")
         url = self.uws.getURLForId(jobId, self._jobListURL(request))
         return answers.seeOther(request, url)
@@ -202,6 +209,7 @@ class _Jobs:
             "executionDuration": controls.executionDuration,
             "isListed": isListed,
             "who": askerOf(request),
+            "idempotencyKey": controls.idempotencyKey,
         }
         if not isinstance(controls.destruction, Unset):
             properties["destruction"] = controls.destruction
