@@ -80,7 +80,7 @@ WAYS = {
 @pytest.mark.parametrize("old", list(Phase))
 async def test_everyMoveIsOneRow(uws, old):
     for new in Phase:
-        jobId = await uws.getNewJobId(who="ann", None)
+        jobId = await uws.getNewJobId(who="ann")
         for phase in WAYS[old]:
             await uws.changeToPhase(jobId, phase)
         before = await uws.history(jobId)
@@ -102,7 +102,7 @@ async def test_whatClientsDo(make):
     """Creating, running, aborting, and what is refused or changes no phase."""
     uws = make(Shell)
     jobId = await uws.getNewJobId(owner="ann", who="ann", parameters={"script": "true"})
-    await uws.update(jobId, runId="r", who="ann", None)
+    await uws.update(jobId, runId="r", who="ann")
     async with uws.changeableJob(jobId) as job:
         job.jobInfo = {"a": 1}
     await uws.run(jobId, "bob")
@@ -116,16 +116,16 @@ async def test_whatClientsDo(make):
         ("ABORTED", 0, None, "eve\ufffd", None),
     ]
     (row, *_) = await rows(uws, jobId)
-    assert (row["service"], row["owner"]) == ("some", "ann", None)
+    assert (row["service"], row["owner"]) == ("some", "ann")
 
 
 async def test_incomplete(make):
     """A job that lacks a parameter goes to ERROR when it is run: there is its reason."""
     uws = make(Shell)
     jobId = await uws.getNewJobId()
-    await uws.update(jobId, phase="RUN", who="ann", None)
+    await uws.update(jobId, phase="RUN", who="ann")
     (*_, last) = await uws.history(jobId)
-    assert (last.phase, last.who) == ("ERROR", "ann", None)
+    assert (last.phase, last.who) == ("ERROR", "ann")
     assert "script" in last.why
 
 
@@ -158,7 +158,7 @@ async def test_overdue(uws):
 
 async def test_byHand(uws):
     """Who changes jobs in the database itself is the user of the database."""
-    before = await uws.getNewJobId(who="ann", None)
+    before = await uws.getNewJobId(who="ann")
     jobId = "ab" * 16
     parts = uws.database.dsn, uws.database.schema
     connection = psycopg2.connect(parts[0])  # whose search_path is the usual one
@@ -183,7 +183,7 @@ async def test_byHand(uws):
         cursor.execute(f"DELETE FROM {parts[1]}.jobs WHERE job_id = '{jobId}'")
     connection.close()
     assert told(await uws.history(jobId))[2:] == [(None, 0, None, *byHand)]
-    await uws.run(before, "ann", None)
+    await uws.run(before, "ann")
     assert told(await uws.history(before))[2:] == [("QUEUED", 0, None, "ann", None)]
 
 
@@ -202,8 +202,8 @@ async def test_attempts(make):
     """Lost, started again on another node, lost again, given up."""
     uws = make(Restartable)
     uws.jobClass.maxAttempts = 2
-    jobId = await uws.getNewJobId(parameters={"script": "true"}, who="ann", None)
-    await uws.run(jobId, "ann", None)
+    jobId = await uws.getNewJobId(parameters={"script": "true"}, who="ann")
+    await uws.run(jobId, "ann")
     rescuer = Rescuer(Dispatcher([uws], nodeOf(uws, "rescue")))
     names = []
     for host in ("one", "two"):
@@ -263,7 +263,7 @@ async def test_goneOn(uws):
 
 async def destroyed(uws, **properties):
     jobId = await uws.getNewJobId(**properties)
-    await uws.destroy(jobId, "ann", None)
+    await uws.destroy(jobId, "ann")
     await uws.directoriesRemoved()
     return jobId
 
@@ -279,7 +279,7 @@ async def test_goesWithTheJob(uws):
 
 async def test_isKept(make):
     uws = make(keepHistory=3600)
-    jobId = await destroyed(uws, owner="ann", None)
+    jobId = await destroyed(uws, owner="ann")
     assert told(await uws.history(jobId)) == [
         ("PENDING", 0, None, None, None),
         (None, 0, None, "ann", None),

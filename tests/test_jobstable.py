@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twuws.jobs import JobError, JobRecord, Result
-from twuws.jobstable import JobsTable, ListFilters, _protect, _restore
+from twuws.jobstable import JobsTable, ListFilters
 from twuws.phases import Phase
+from twuws.rows import _protect, _restore
 from twuws.statements import STATEMENTS
 from twuws.values import FileValue
 

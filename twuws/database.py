@@ -1,39 +1,32 @@
 """
-PostgreSQL under Twisted: connections and transactions.
-
-Nothing but this module knows txpostgres or psycopg2.  What it adds to them: slots
-that heal, a time limit on connecting, and cancellation that cannot hurt a connection.
+PostgreSQL under Twisted: slots for connections that heal, and transactions.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import os
 import re
-import socket
-import time
-from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import psycopg2
 import psycopg2.extras
-from psycopg2.errors import InsufficientPrivilege, LockNotAvailable, ReadOnlySqlTransaction
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE, make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 from twisted.application.service import Service
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionClosed
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from txpostgres import txpostgres
 
+from twuws.connection import LOST as LOST
+from twuws.connection import REFUSED as REFUSED
+from twuws.connection import Connection, execute, reason
+from twuws.connection import LockTimeout as LockTimeout
+from twuws.connection import Row as Row
+from twuws.connection import connect as connect
+from twuws.connection import shield as shield
 from twuws.counters import Counters
 from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
 
 T = TypeVar("T")
-Row = dict[str, Any]
 log = Logger()
 
 #: How long a database that does not answer is not asked again, s.
@@ -41,39 +34,6 @@ RECONSIDER = 5.0
 
 #: What needs no quotes: the name is part of C{search_path}.
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}", re.ASCII)
-
-#: What psycopg2 and txpostgres raise when a connection is lost or refused.
-LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
-
-#: What psycopg2 raises when the server does not let its user do something.
-REFUSED = (InsufficientPrivilege, ReadOnlySqlTransaction)
-
-
-class LockTimeout(DatabaseUnavailable):
-    """A lock was not to be had in the time given."""
-
-
-def shield(d: Deferred[T], unwanted: Callable[[T], object] | None = None) -> Deferred[T]:
-    """
-    Return a Deferred with the outcome of C{d}, whose cancellation C{d} never sees.
-
-    Cancelling a query leaves its connection unusable, and Klein cancels a handler as soon
-    as its client hangs up.
-
-    @param unwanted: called with the result if by then nobody waits for it any more.
-    """
-    outer: Deferred[T] = Deferred()
-
-    def fired(result: T | Failure) -> None:
-        if not outer.called:
-            outer.callback(result)  # a Failure, too, fires what it should
-        elif isinstance(result, Failure):
-            log.info("failed after its caller had gone: {e}", e=result.value)
-        elif unwanted is not None:
-            unwanted(result)
-
-    d.addBoth(fired)
-    return outer
 
 
 def asJSON(value: Any) -> Any:
@@ -84,134 +44,6 @@ def asJSON(value: Any) -> Any:
     {'a': 1}
     """
     return psycopg2.extras.Json(value, dumps=json.dumps)
-
-
-class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
-    """A txpostgres cursor that the reactor knows by its connection's descriptor."""
-
-    def fileno(self) -> int:
-        return int(self._connection.fileno())
-
-
-class _Connection(txpostgres.Connection):  # type: ignore[misc]
-    """
-    A txpostgres connection that tells, once, that it was lost.
-
-    The reactor knows it by a descriptor of its own, a duplicate of libpq's.  libpq closes a
-    lost socket by itself, and the next one that anybody opens gets its number: the reactor
-    would take the one for the other, and never look at the new one.
-    """
-
-    connectionFactory = staticmethod(psycopg2.connect)
-    cursorFactory = _Cursor
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self.lost: Deferred[None] = Deferred()
-        self._abandoned = False
-        self._descriptor = -1
-        self._isLettingGo = False
-
-    def fileno(self) -> int:
-        if not self._isLettingGo:
-            theirs = -1 if self._connection.closed else self._connection.fileno()
-            if theirs >= 0 and not self._isOf(theirs):  # the first, or another one by now
-                self._letGo()
-                self._descriptor = os.dup(theirs)
-        return self._descriptor
-
-    def _isOf(self, theirs: int) -> bool:
-        return self._descriptor >= 0 and os.path.sameopenfile(theirs, self._descriptor)
-
-    def _letGo(self) -> None:
-        """Have the reactor forget the descriptor, and close it."""
-        if self._descriptor < 0:
-            return
-        self._isLettingGo = True
-        self.reactor.removeReader(self)
-        self.reactor.removeWriter(self)
-        self._isLettingGo = False
-        os.close(self._descriptor)
-        self._descriptor = -1
-
-    def close(self) -> None:
-        super().close()
-        self._letGo()
-
-    async def open(self, dsn: str) -> None:
-        """Connect, unless that is given up while the host is looked for."""
-        args = await _withAddress(dsn, self.reactor)
-        if not self._abandoned:
-            await self.connect(args, cursor_factory=psycopg2.extras.RealDictCursor)
-
-    def abandon(self) -> None:
-        """Close it, even if it is not open yet."""
-        self._abandoned = True
-        if self._connection is not None:
-            self.close()
-
-    def doRead(self) -> None:
-        try:
-            super().doRead()
-        except (psycopg2.Error, ValueError):  # lost while idle; its fileno may be -1
-            self.close()
-
-    def connectionLost(self, reason: Failure) -> None:
-        super().connectionLost(reason)
-        if self._connection.closed and not self.lost.called:
-            self.lost.callback(None)
-
-    def usable(self) -> bool:
-        return (
-            not self._connection.closed
-            and self._connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
-        )
-
-
-async def _withAddress(dsn: str, reactor: Any) -> str:
-    """Resolve the host's name in a thread: libpq would do it in the reactor."""
-    host = parse_dsn(dsn).get("host", "")
-    if not host or host.startswith(("/", "@")) or "," in host or "hostaddr" in parse_dsn(dsn):
-        return dsn
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        found = await deferToThreadPool(
-            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, None
-        )
-        return str(make_dsn(dsn, hostaddr=found[0][4][0]))
-    return dsn
-
-
-async def connect(dsn: str, reactor: Any, timeout: float = 10) -> _Connection:
-    """
-    Open one connection, or raise L{DatabaseUnavailable} after C{timeout} seconds.
-
-    libpq ignores C{connect_timeout} on asynchronous connections, and txpostgres cannot
-    cancel an attempt to connect.
-    """
-    connection = _Connection(reactor)
-    opened = False
-    try:
-        await shield(Deferred.fromCoroutine(connection.open(dsn))).addTimeout(timeout, reactor)
-        opened = True
-    except defer.TimeoutError:
-        why = TimeoutError(f"it did not answer within {timeout:g} s")
-        raise DatabaseUnavailable(_reason(why)) from None
-    except CancelledError:
-        raise
-    except Exception as e:
-        raise DatabaseUnavailable(_reason(e)) from e
-    finally:
-        if not opened:
-            connection.abandon()
-    return connection
-
-
-def _reason(error: BaseException) -> str:
-    """One line for people; a libpq message may be several."""
-    text = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return f"The database cannot be reached: {text.rstrip('.')}."
 
 
 class Transaction:
@@ -228,7 +60,7 @@ class Transaction:
     def __init__(self, database: Database, lockTimeout: float | None = None) -> None:
         self._database = database
         self._lockTimeout = lockTimeout
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._cursor: Any = None
         self._underWay: Deferred[Any] = defer.succeed(None)
 
@@ -296,23 +128,6 @@ class Transaction:
         return await self._database.execute(self._connection, self._cursor, sql, args)
 
 
-async def _execute(cursor: Any, sql: str, args: Any, counters: Counters) -> list[Row]:
-    began = time.perf_counter()
-    try:
-        await cursor.execute(sql, args)
-        return cursor.fetchall() if cursor.description else []
-    except LockNotAvailable as e:
-        raise LockTimeout from e
-    except CancelledError as e:  # txpostgres' word for statement_timeout
-        counters.statementFailures.inc()
-        raise DatabaseUnavailable("The database took too long.") from e
-    except LOST as e:
-        counters.statementFailures.inc()
-        raise DatabaseUnavailable(_reason(e)) from e
-    finally:
-        counters.statements.observe(time.perf_counter() - began)
-
-
 class Database(Service):
     """
     At most C{size} connections, opened when first needed and replaced when lost.
@@ -361,7 +176,7 @@ class Database(Service):
         self.reactor = reactor
         self.counters = Counters()
         # A slot is an open connection, or None where one has yet to be opened.
-        self._slots: defer.DeferredQueue[_Connection | None] = defer.DeferredQueue()
+        self._slots: defer.DeferredQueue[Connection | None] = defer.DeferredQueue()
         self._turns = defer.DeferredSemaphore(max(1, size - 1))
         self._stopped = True
         self._silentUntil = 0.0
@@ -413,16 +228,16 @@ class Database(Service):
         finally:
             self.giveBack(connection)
 
-    async def execute(self, connection: _Connection, cursor: Any, sql: str, args: Any) -> list[Row]:
+    async def execute(self, connection: Connection, cursor: Any, sql: str, args: Any) -> list[Row]:
         """Run one statement; for L{Transaction}.  Who says nothing for too long is given up."""
         silence = self.reactor.callLater(self.statementLimit, self._giveUp, connection)
         try:
-            return await _execute(cursor, sql, args, self.counters)
+            return await execute(cursor, sql, args, self.counters)
         finally:
             if silence.active():
                 silence.cancel()
 
-    def _giveUp(self, connection: _Connection) -> None:
+    def _giveUp(self, connection: Connection) -> None:
         log.warn("the database has not answered for {s:g} s", s=self.statementLimit)
         self._silentUntil = self.reactor.seconds() + RECONSIDER
         connection.close()
@@ -433,7 +248,7 @@ class Database(Service):
         """
         return Transaction(self, lockTimeout)
 
-    def borrow(self, forTransaction: bool = False) -> Deferred[_Connection]:
+    def borrow(self, forTransaction: bool = False) -> Deferred[Connection]:
         """
         A usable connection, to be given back; for L{Transaction}.
 
@@ -444,7 +259,7 @@ class Database(Service):
             unwanted=lambda connection: self.giveBack(connection, forTransaction),
         )
 
-    async def _borrow(self, forTransaction: bool = False) -> _Connection:
+    async def _borrow(self, forTransaction: bool = False) -> Connection:
         if forTransaction:
             await self._patiently(self._turns.acquire())
         try:
@@ -463,10 +278,10 @@ class Database(Service):
                 self._turns.release()
             raise
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         """Open a connection, unless the database was found silent just now."""
         if self.reactor.seconds() < self._silentUntil:
-            raise DatabaseUnavailable(_reason(TimeoutError("it does not answer")))
+            raise DatabaseUnavailable(reason(TimeoutError("it does not answer")))
         began = self.reactor.seconds()
         try:
             return await connect(self.dsn, self.reactor, self.patience)
@@ -481,7 +296,7 @@ class Database(Service):
         except defer.TimeoutError:
             raise DatabaseUnavailable("All connections to the database are busy.") from None
 
-    def giveBack(self, connection: _Connection, forTransaction: bool = False) -> None:
+    def giveBack(self, connection: Connection, forTransaction: bool = False) -> None:
         """Put a connection back, or close it if it is not fit for another use."""
         if connection.usable():
             self._slots.put(connection)

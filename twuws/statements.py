@@ -9,9 +9,11 @@ the second.
 from __future__ import annotations
 
 from twuws.holdstatements import HOLD_STATEMENTS
+from twuws.nodestatements import NODE_STATEMENTS
 
 STATEMENTS: dict[str, str] = {
     **HOLD_STATEMENTS,
+    **NODE_STATEMENTS,
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
     # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """
@@ -158,94 +160,6 @@ STATEMENTS: dict[str, str] = {
             FOR UPDATE SKIP LOCKED)
         DELETE FROM events e USING gone g WHERE e.job_id = g.job_id
         RETURNING e.job_id, e.phase""",
-    # Claims of an installation are made one after the other: so its limits hold at every instant.
-    "claimInTurn": """
-        SELECT pg_advisory_xact_lock(hashtext('claims of ' || current_schema()))""",
-    # The next job for a node: by priority, then of the owner with the fewest that run, then by
-    # time.  What waits is looked at by kinds (service, priority, owner), a look at the index for
-    # each, so that a long queue of one owner costs no more than a short one.  A second and a
-    # third job of each are there for when the first is locked by somebody who changes it.
-    #
-    # What is to be ended takes its place until its node's lease is over: it has ended then, also
-    # where nobody comes back to say so.
-    #
-    # There is always one row: the job, if one could be claimed, and how many kinds wait, and
-    # how many jobs could have been claimed if nobody held them.
-    "claim": """
-        WITH RECURSIVE running AS MATERIALIZED (
-            SELECT service, owner FROM queue WHERE claimed_at IS NOT NULL
-            UNION ALL
-            SELECT s.service, s.owner FROM stops s JOIN nodes n ON n.node = s.node
-            WHERE n.lease_ends > clock_timestamp()),
-        waiting AS (
-            (SELECT service, priority, owner FROM queue WHERE claimed_at IS NULL
-             ORDER BY service, priority, owner LIMIT 1)
-            UNION ALL
-            SELECT n.service, n.priority, n.owner
-            FROM waiting w CROSS JOIN LATERAL (
-                SELECT q.service, q.priority, q.owner FROM queue q
-                WHERE q.claimed_at IS NULL
-                  AND (q.service, q.priority, q.owner) > (w.service, w.priority, w.owner)
-                ORDER BY q.service, q.priority, q.owner LIMIT 1) n),
-        mine AS (
-            SELECT w.service, w.priority, w.owner, l.most
-            FROM waiting w JOIN unnest(%(services)s::text[], %(limits)s::integer[])
-                 AS l (service, most) ON l.service = w.service
-            WHERE EXISTS (SELECT FROM nodes
-                          WHERE node = %(node)s AND draining IS NULL
-                            AND lease_ends > clock_timestamp())),
-        possible AS (
-            SELECT m.*, (SELECT count(*) FROM running r WHERE r.owner = m.owner) AS running
-            FROM mine m
-            WHERE NOT EXISTS (SELECT FROM holds h
-                              WHERE h.job_id IS NULL
-                                AND COALESCE(h.service, m.service) = m.service
-                                AND COALESCE(h.owner, m.owner) = m.owner)
-              AND (m.most IS NULL
-                   OR (SELECT count(*) FROM running r WHERE r.service = m.service) < m.most)
-              AND (%(inAll)s::integer IS NULL OR (SELECT count(*) FROM running) < %(inAll)s)
-              AND (%(perOwner)s::integer IS NULL
-                   OR (SELECT count(*) FROM running r WHERE r.owner = m.owner) < %(perOwner)s)),
-        candidates AS (
-            SELECT first.job_id, p.priority, p.running, first.queued_at
-            FROM possible p CROSS JOIN LATERAL (
-                SELECT q.job_id, q.queued_at FROM queue q
-                WHERE q.claimed_at IS NULL AND q.service = p.service
-                  AND q.priority = p.priority AND q.owner = p.owner
-                ORDER BY q.queued_at, q.job_id LIMIT 3) first),
-        candidate AS (
-            SELECT j.job_id
-            FROM candidates c JOIN jobs j ON j.job_id = c.job_id
-            WHERE j.phase = 'QUEUED'
-            ORDER BY c.priority DESC, c.running, c.queued_at, c.job_id
-            LIMIT 1
-            FOR UPDATE OF j SKIP LOCKED),
-        claimed AS (
-            UPDATE jobs j
-            SET phase = 'EXECUTING', attempt = j.attempt + 1,
-                start_time = date_trunc('milliseconds', clock_timestamp()),
-                moved = jsonb_build_object('node', %(node)s::text, 'at', clock_timestamp())
-            FROM candidate c WHERE j.job_id = c.job_id
-            RETURNING j.*),
-        taken AS (
-            UPDATE queue q
-            SET claimed_at = clock_timestamp(), node = %(node)s, host = %(host)s, ref = NULL,
-                attempt = c.attempt,
-                deadline = CASE WHEN c.execution_duration > 0
-                                THEN c.start_time + c.execution_duration * interval '1 s' END
-            FROM claimed c WHERE q.job_id = c.job_id
-            RETURNING q.job_id)
-        SELECT c.*, found.waiting, found.possible
-        FROM (SELECT (SELECT count(*) FROM mine) AS waiting,
-                     (SELECT count(*) FROM candidates) AS possible) found
-        LEFT JOIN (claimed c JOIN taken t ON t.job_id = c.job_id) ON true""",
-    # Stores how the work is found again; no row comes back if the attempt is not the row's.
-    "rememberWork": """
-        UPDATE queue SET ref = %(ref)s
-        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(node)s
-          AND EXISTS (SELECT FROM nodes n
-                      WHERE n.node = %(node)s AND n.lease_ends > clock_timestamp())
-        RETURNING job_id""",
     # What was loaded before the work begins; nobody else writes parameters of such a job.  No
     # row comes back if the attempt is not the row's.
     "reportFetched": """
@@ -261,17 +175,6 @@ STATEMENTS: dict[str, str] = {
         SELECT job_id, service FROM queue
         WHERE service = ANY(%(services)s) AND deadline < now()
         ORDER BY deadline LIMIT 100""",
-    # What a node is to end: its own, and what was left on its host by nodes that are gone.
-    "stopsForNode": """
-        SELECT s.* FROM stops s LEFT JOIN nodes n ON n.node = s.node
-        WHERE s.service = ANY(%(services)s)
-          AND (s.node = %(node)s
-               OR (s.host = %(host)s
-                   AND (n.node IS NULL OR n.lease_ends < clock_timestamp()
-                        OR s.node = ANY(%(goneNodes)s))))""",
-    "stopped": """
-        DELETE FROM stops WHERE job_id = %(jobId)s AND attempt = %(attempt)s
-        RETURNING remove_directory""",
     # Jobs to remove: the expired ones, and what else was asked for.
     "jobsToClean": """
         SELECT job_id, phase, destruction FROM jobs
@@ -320,123 +223,4 @@ STATEMENTS: dict[str, str] = {
         UNION SELECT service FROM stops""",
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
-    # Nodes
-    # The row says whether the node has been asked to leave.
-    "beat": """
-        INSERT INTO nodes (node, host, pid, started, version, slots, services, serves_web,
-                           lease_ends)
-        VALUES (%(node)s, %(host)s, %(pid)s, %(started)s, %(version)s, %(slots)s, %(services)s,
-                %(servesWeb)s, clock_timestamp() + %(lease)s * interval '1 s')
-        ON CONFLICT (node) DO UPDATE
-        SET pid = EXCLUDED.pid, started = EXCLUDED.started, serves_web = EXCLUDED.serves_web,
-            heartbeat = clock_timestamp(), lease_ends = EXCLUDED.lease_ends
-        RETURNING draining""",
-    # A node that has left is no process any more, even if the process goes on; so it can come
-    # back, asked or not.  Others hear of it at once, and may take its work over.
-    "leave": """
-        WITH gone AS (
-            UPDATE nodes
-            SET pid = 0, draining = NULL,
-                lease_ends = clock_timestamp() + %(lease)s * interval '1 s'
-            WHERE node = %(node)s
-            RETURNING node)
-        SELECT node, pg_notify(current_schema(), node || ' left -') FROM gone""",
-    # Asks a node to take nothing new and to leave; it hears of it at once.
-    "drain": """
-        WITH asked AS (
-            UPDATE nodes SET draining = %(how)s WHERE node = %(node)s AND pid <> 0 RETURNING node)
-        SELECT node, pg_notify(current_schema(), node || ' draining -') FROM asked""",
-    # Whether anybody takes a service's jobs off the queue: nodes that have left have no process
-    # any more, and some that are silent for a quarter of their lease will not be heard again.
-    "nodesTakingJobs": """
-        SELECT node FROM nodes
-        WHERE slots > 0 AND pid <> 0 AND draining IS NULL AND %(service)s = ANY(services)
-          AND lease_ends > clock_timestamp()
-          AND clock_timestamp() < heartbeat + (lease_ends - heartbeat) / 4
-        LIMIT 1""",
-    "otherNodes": """
-        SELECT node, host, pid, started FROM nodes WHERE node <> %(node)s""",
-    # For the command line.  A node is silent when a quarter of its lease has gone by, as above.
-    "nodes": """
-        SELECT n.node, n.host, n.version, n.serves_web, n.slots, n.services, n.heartbeat,
-               EXTRACT(EPOCH FROM clock_timestamp() - n.heartbeat)::float AS age,
-               COALESCE(q.running, 0) AS running, n.draining,
-               CASE WHEN n.pid = 0 THEN 'left'
-                    WHEN n.lease_ends <= clock_timestamp() THEN 'lost'
-                    WHEN n.heartbeat + (n.lease_ends - n.heartbeat) / 4 <= clock_timestamp()
-                    THEN 'silent'
-                    WHEN n.draining IS NOT NULL THEN 'draining'
-                    ELSE 'up' END AS state
-        FROM nodes n LEFT JOIN (SELECT node, count(*) AS running FROM queue
-                                WHERE node IS NOT NULL GROUP BY node) q ON q.node = n.node
-        ORDER BY n.node""",
-    # Work whose node is gone: named as such, without a row, or with a lease that has run out;
-    # and what this node has claimed without starting it, for it may never have heard that
-    # its claim succeeded.
-    "lostWork": """
-        SELECT q.job_id, q.service, q.attempt, q.node, q.host, q.ref
-        FROM queue q LEFT JOIN nodes n ON n.node = q.node
-        WHERE q.service = ANY(%(services)s) AND q.node IS NOT NULL
-          AND CASE WHEN q.node = %(node)s
-              THEN q.ref IS NULL AND q.claimed_at < clock_timestamp() - interval '30 s'
-              ELSE n.node IS NULL OR n.lease_ends < clock_timestamp()
-                   OR q.node = ANY(%(goneNodes)s) END""",
-    "takeOver": """
-        UPDATE queue q SET node = %(node)s, host = %(host)s
-        WHERE q.job_id = %(jobId)s AND q.attempt = %(attempt)s AND q.node = %(oldNode)s
-          AND (q.node = %(node)s OR q.node = ANY(%(goneNodes)s)
-               OR NOT EXISTS (SELECT FROM nodes n
-                              WHERE n.node = q.node AND n.lease_ends > clock_timestamp()))
-        RETURNING q.job_id""",
-    # Whether work of a node that seemed to be gone is still that node's, and that still gone.
-    # While the row is locked the node cannot remember to have begun it.
-    "stillLost": """
-        SELECT q.job_id FROM queue q
-        WHERE q.job_id = %(jobId)s AND q.attempt = %(attempt)s AND q.node = %(oldNode)s
-          AND NOT EXISTS (SELECT FROM nodes n
-                          WHERE n.node = q.node AND n.lease_ends > clock_timestamp())
-        FOR UPDATE""",
-    # What hosts were to end that never came back.
-    "forgetStops": """
-        DELETE FROM stops s USING nodes n
-        WHERE n.node = s.node AND n.lease_ends < clock_timestamp() - interval '1 day'""",
-    # Nodes that are gone and have left nothing behind.
-    "forgetNodes": """
-        DELETE FROM nodes n
-        WHERE n.node <> %(node)s
-          AND (n.lease_ends < clock_timestamp() - interval '1 day'
-               OR n.node = ANY(%(goneNodes)s))
-          AND NOT EXISTS (SELECT FROM queue q WHERE q.node = n.node)
-          AND NOT EXISTS (SELECT FROM stops s WHERE s.node = n.node)
-        RETURNING node""",
-    # Metrics
-    # What waits and what holds a place, exactly: that table is small.  The other is looked into
-    # row by row, lest all of it be read.
-    "queueNow": """
-        SELECT service, 'QUEUED' AS phase, count(*) AS n,
-               EXTRACT(EPOCH FROM clock_timestamp() - min(queued_at))::float AS age
-        FROM queue WHERE claimed_at IS NULL AND service = ANY(%(services)s)
-        GROUP BY service
-        UNION ALL
-        SELECT service, phase, count(*), NULL
-        FROM (SELECT q.service,
-                     (SELECT j.phase FROM jobs j WHERE j.job_id = q.job_id) AS phase
-              FROM queue q
-              WHERE q.claimed_at IS NOT NULL AND q.service = ANY(%(services)s)) claimed
-        WHERE phase IS NOT NULL
-        GROUP BY service, phase""",
-    # For how long the job that is to be destroyed first should be gone already, s.
-    "reaperLag": """
-        SELECT EXTRACT(EPOCH FROM clock_timestamp() - destruction)::float AS lag
-        FROM jobs WHERE destruction < now() AND service = ANY(%(services)s)
-        ORDER BY destruction LIMIT 1""",
-    "limitTime": """
-        SET LOCAL statement_timeout = '30s'""",
-    # All others.  This reads the whole table: an index would cost each move more than this
-    # costs now and then.
-    "jobsByPhase": """
-        SELECT service, phase, count(*) AS n FROM jobs
-        WHERE phase NOT IN ('QUEUED', 'EXECUTING', 'SUSPENDED', 'UNKNOWN')
-          AND service = ANY(%(services)s)
-        GROUP BY service, phase""",
 }

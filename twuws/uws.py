@@ -6,37 +6,30 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twuws.database import Database, Row, Transaction, shield
+from twuws.database import Database, Transaction
 from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
-    JobNotFound,
 )
 from twuws.interfaces import WorkLimits
-from twuws.jobs import JobError, JobRecord, UWSJob
-from twuws.jobstable import Told
+from twuws.jobs import JobRecord, UWSJob
 from twuws.phases import (
-    ABORTED,
-    ARCHIVED,
-    FINAL,
-    IN_QUEUE,
     PENDING,
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwschanging import checkKey, checkRunId
+from twuws.uwsdestroying import DestroyableJobs
 from twuws.uwsreading import deferred
-from twuws.uwsworking import WorkedJobs
 
 T = TypeVar("T")
 log = Logger()
@@ -46,13 +39,8 @@ _INITIAL = frozenset(
     {"owner", "runId", "executionDuration", "destruction", "quote", "jobInfo", "isListed"}
 )
 
-#: The phases from which expired jobs are archived: what never ran leaves nothing to tell.
-_ARCHIVABLE = (FINAL | IN_QUEUE) - {ARCHIVED}
 
-_EXPIRED = Told(why="Its destruction time had come.")
-
-
-class UWS(WorkedJobs):
+class UWS(DestroyableJobs):
     """
     One service: its jobs, and all that can be done with them.
 
@@ -79,8 +67,6 @@ class UWS(WorkedJobs):
 
     #: How often expired jobs are removed, s.
     cleanupInterval: float = 12 * 3600
-    #: After how long a job that was never run counts as forgotten, s.
-    forgottenAfter: float = 86400
     #: How long C{getNewJobId} tries for the database, s.
     creationTimeout: float = 5
     #: The same for C{getNewIdFromRequest}, behind which somebody waits for an answer.
@@ -117,7 +103,6 @@ class UWS(WorkedJobs):
             self.fetchPolicy = fetchPolicy
         self.priority = jobClass.priority if priority is None else priority
         self.leaving: str | None = None
-        self._removals: set[Deferred[None]] = set()
 
     # Creating
 
@@ -278,127 +263,6 @@ class UWS(WorkedJobs):
                 if reactor.seconds() + 0.25 > giveUpAt:
                     raise
                 await deferLater(reactor, 0.25)
-
-    # Destroying
-
-    @deferred
-    async def destroy(self, jobId: str, who: str | None = None) -> None:
-        """
-        End a job's work, and remove its row and its directory (2.1.5).
-
-        C{job.prepareForDestruction()} is called before, while the job is changeable; if it
-        raises, nothing is destroyed.  For an archived job that has been done before.  The
-        directory goes once its work has ended, or at once where there is none, in the
-        background.
-
-        @param who: asks for it, for the record.
-        """
-        await self._destroy(jobId, Told(who=who))
-
-    async def _destroy(self, jobId: str, told: Told, seen: Row | None = None) -> bool:
-        """
-        Destroy a job, or archive it if it has expired and the policy says so; false if it is
-        not as it was when it was chosen for that.
-
-        @param told: what the record says, if the job has not expired.
-        @param seen: its phase and destruction then.
-        """
-        async with self._locked(jobId) as (t, record, now):
-            if seen and (seen["phase"], seen["destruction"]) != (record.phase, record.destruction):
-                return False
-            if record.phase is not ARCHIVED:
-                job = self._jobOf(record, changeable=True)
-                await maybeDeferred(job.prepareForDestruction)
-            hasWork = await self.table.dequeue(jobId, t, removeDirectory=True)
-            isExpired = seen and record.destruction and record.destruction <= now
-            if isExpired and self.policy.archive and record.phase in _ARCHIVABLE:
-                await self._archive(t, record, now)
-            else:
-                told = _EXPIRED if isExpired else told
-                await self.table.delete(jobId, t, told, self.policy.keepHistory > 0)
-        if not hasWork:
-            self.removeDirectory(jobId)
-        return True
-
-    async def _archive(self, t: Transaction, record: JobRecord, now: datetime) -> None:
-        """Keep the metadata of a job, until its destruction time comes again (U-092, U-093)."""
-        if record.phase in IN_QUEUE:
-            why = JobError(message="The job was stopped, for its destruction time had come.")
-            await self.table.move(record, ABORTED, why, t)
-        await self.table.move(record, ARCHIVED, None, t, _EXPIRED)
-        until = now + timedelta(seconds=self.policy.archive)
-        await self.table.change(record, replace(record, results=(), destruction=until), t)
-
-    def removeDirectory(self, jobId: str) -> None:
-        """Remove a job's directory in the background; a failure is logged."""
-        removal = self.inThread(self.workDirs.forJob(jobId).remove)
-        removal.addErrback(
-            lambda f: log.failure("directory of {jobId} not removed", f, jobId=jobId)
-        )
-        self._removals.add(removal)
-        removal.addBoth(lambda _: self._removals.discard(removal))
-
-    @deferred
-    async def directoriesRemoved(self) -> None:
-        """Fires when no directory is being removed any more."""
-        while self._removals:
-            await shield(next(iter(self._removals)))
-
-    @deferred
-    async def cleanupJobsTable(
-        self,
-        includeFailed: bool = False,
-        includeCompleted: bool = False,
-        includeAll: bool = False,
-        includeForgotten: bool = False,
-        dryRun: bool = False,
-        who: str | None = None,
-    ) -> list[str]:
-        """
-        Destroy the expired jobs, or archive them for as long as the policy says (2.1.5), and
-        return their ids.
-
-        A job that cannot be destroyed is logged and passed over.
-
-        @param includeFailed: also those in ERROR and ABORTED.
-        @param includeCompleted: also those in COMPLETED.
-        @param includeAll: also all others.
-        @param includeForgotten: also those that have been PENDING for C{forgottenAfter}.
-        @param dryRun: destroy nothing.
-        @param who: asks for those that have not expired, for the record.
-        """
-        flags = {
-            "includeFailed": includeFailed,
-            "includeCompleted": includeCompleted,
-            "includeAll": includeAll,
-            "includeForgotten": includeForgotten,
-            "forgottenAfter": self.forgottenAfter,
-        }
-        done = []
-        async for row in self.table.toClean(self.name, flags):
-            if dryRun or await self._destroyedQuietly(row, Told(who=who, why="A clean-up.")):
-                done.append(row["job_id"])
-        return done
-
-    async def _destroyedQuietly(self, seen: Row, told: Told) -> bool:
-        try:
-            return await self._destroy(seen["job_id"], told, seen)
-        except JobNotFound:
-            return False
-        except DatabaseUnavailable:
-            raise
-        except Exception:
-            log.failure("{jobId} was not destroyed", jobId=seen["job_id"])
-            return False
-
-    @deferred
-    async def forgetHistory(self) -> int:
-        """
-        Remove the records of jobs that were destroyed longer ago than the policy keeps them;
-        of how many jobs.
-        """
-        batches = self.table.forgetHistory(self.name, self.policy.keepHistory)
-        return sum([forgotten async for forgotten in batches])
 
     # For those who build on this
 

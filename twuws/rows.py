@@ -1,0 +1,201 @@
+"""
+What is in the tables, as values: rows of jobs, of their records and of holds, to and from
+Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from twuws.database import Row
+from twuws.jobs import JobError, JobRecord, Result
+from twuws.phases import Phase
+from twuws.times import formatInstant
+from twuws.values import valuesFromJSON, valuesToJSON
+
+#: The columns that are called something else than the property, or hold JSON.
+COLUMNS = {
+    "owner": "owner",
+    "runId": "run_id",
+    "executionDuration": "execution_duration",
+    "destruction": "destruction",
+    "quote": "quote",
+    "parameters": "parameters",
+    "results": "results",
+    "error": "error",
+    "jobInfo": "job_info",
+}
+
+#: Of how many destroyed jobs the records are removed at a time.
+BATCH = 500
+
+# PostgreSQL's text has no NUL and no half of a surrogate pair, which Python makes of file
+# names that are not UTF-8.  U+E000, which is nobody's, begins their escapes.
+_UNSTORABLE = re.compile("[\x00\ue000\ud800-\udfff]")
+_ESCAPED = re.compile("\ue000([0-9a-f]{4})")
+
+
+def _mapText(function: Callable[[str], str], value: Any) -> Any:
+    """What JSON has, with all text in it, keys included, passed through a function."""
+    if isinstance(value, str):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {function(k): _mapText(function, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mapText(function, one) for one in value]
+    return value
+
+
+def _protect(value: Any) -> Any:
+    """Make JSON that PostgreSQL can hold, whatever text is in it."""
+    return _mapText(partial(_UNSTORABLE.sub, lambda m: f"\ue000{ord(m[0]):04x}"), value)
+
+
+def storable(text: str | None) -> str | None:
+    """Text for people, without what PostgreSQL cannot hold."""
+    return text and _UNSTORABLE.sub("\ufffd", text)
+
+
+def _restore(value: Any) -> Any:
+    """Undo L{_protect}."""
+    return _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
+
+
+def fromRow(row: Row) -> JobRecord:
+    """Make the value from a row of C{jobs}."""
+    error = _restore(row["error"])
+    return JobRecord(
+        service=row["service"],
+        jobId=row["job_id"],
+        phase=Phase(row["phase"]),
+        owner=row["owner"],
+        runId=row["run_id"],
+        creationTime=row["creation_time"],
+        startTime=row["start_time"],
+        endTime=row["end_time"],
+        executionDuration=row["execution_duration"],
+        destruction=row["destruction"],
+        quote=row["quote"],
+        parameters=valuesFromJSON(_restore(row["parameters"])),
+        results=tuple(Result(**one) for one in _restore(row["results"])),
+        error=error and JobError(**error),
+        jobInfo=_restore(row["job_info"]),
+        attempt=row["attempt"],
+        isListed=row["is_listed"],
+    )
+
+
+def toColumn(name: str, value: Any) -> Any:
+    """What the column of a property holds, in JSON's types."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if name == "parameters":
+        return _protect(valuesToJSON(value))
+    if name == "results":
+        return _protect([vars(result) for result in value])
+    if name == "error":
+        return value and _protect(vars(value))
+    return _protect(value) if name == "jobInfo" else value
+
+
+def keyOf(job: JobRecord, key: str) -> dict[str, str]:
+    """An idempotency key is the owner's at the service; nobody in particular is one, too."""
+    owner = job.owner or ""
+    return {"service": job.service, "owner": owner, "key": key, "jobId": job.jobId}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """
+    What the record of a move says beside the phase.
+
+    @ivar who: asked for it; C{None} if nobody did.
+    @ivar why: in a sentence; what went wrong if this is C{None}.
+    @ivar node: on which node.
+    """
+
+    who: str | None = None
+    why: str | None = None
+    node: str | None = None
+
+
+NOTHING_TOLD = Told()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobEvent(Told):
+    """
+    The record of a change of phase.
+
+    @ivar at: when, by the database's clock.
+    @ivar phase: the new one; C{None} if the job was destroyed.
+    @ivar attempt: the one that was made then, or the last before.
+    """
+
+    at: datetime
+    phase: Phase | None
+    attempt: int
+
+
+def eventFromRow(row: Row) -> JobEvent:
+    """Make the value from a row of C{events}."""
+    return JobEvent(
+        at=row["at"],
+        phase=row["phase"] and Phase(row["phase"]),
+        attempt=row["attempt"],
+        node=row["node"],
+        who=row["who"],
+        why=row["why"],
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """
+    What is not to run for now: a job, or all that is of a service, of an owner, or of both.
+
+    @ivar jobId: the job, if it is one.
+    @ivar service: whose jobs, or where the job is; C{None} for all services.
+    @ivar owner: whose jobs; C{""} for those of nobody in particular, C{None} for everybody's.
+    @ivar who: put it there.
+    @ivar why: for those whose jobs it keeps, in a sentence.
+    """
+
+    jobId: str | None
+    service: str | None
+    owner: str | None
+    since: datetime
+    who: str | None
+    why: str | None
+
+    def asJSON(self) -> dict[str, Any]:
+        """The same as a dictionary of what JSON has."""
+        return {**vars(self), "since": formatInstant(self.since)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListFilters:
+    """
+    What the job list is asked for (2.2.2.1); all of it must hold.
+
+    @ivar phases: any of these; none for all but ARCHIVED.
+    @ivar after: created later than this.
+    @ivar last: at most so many, the newest.
+    @ivar listedOnly: leave out what the job list over HTTP is not to have.
+    """
+
+    phases: tuple[Phase, ...] = ()
+    after: datetime | None = None
+    last: int | None = None
+    listedOnly: bool = False
+
+    @property
+    def wanted(self) -> list[str]:
+        """The phases that are wanted, as the database spells them."""
+        default = (phase for phase in Phase if phase is not Phase.ARCHIVED)
+        return [str(phase) for phase in self.phases or default]
