@@ -114,11 +114,14 @@ def test_listed(nodes):
         assert sorted(line.split()[0] for line in lines) == sorted((first["node"], second["node"]))
         row = re.compile("  up +(yes|no) .* s ago +gate, final, again$")
         assert all(row.search(line) for line in lines)
-        other.kill()
-        late = "UPDATE nodes SET lease_ends = heartbeat + interval '1 ms' WHERE pid = %s"
-        nodes.place.query(late, other.process.pid)
-        assert nodes.of(other)["state"] == "lost"
-        assert "longer than its lease" in nodes.drain(other, status=1)[1]
+        # On another host, so that nobody here can see for himself that it is no more.
+        nodes.place.query(
+            "INSERT INTO nodes (node, host, pid, started, version, slots, services, heartbeat,"
+            " lease_ends) SELECT 'far-1', 'far', 7, '7', '1', 2, '{gate}',"
+            " now() - interval '5 min', now() - interval '3 min'"
+        )
+        assert re.search("^far-1 +far +lost +no .* 5 min ago", nodes.place("nodes")[0], re.M)
+        assert "longer than its lease" in nodes.place.refuses("drain", "far-1", status=1)
 
 
 def test_leave(nodes):
