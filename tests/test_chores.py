@@ -687,7 +687,7 @@ async def test_lost_elsewhere_takes_no_place(services, rescuer):
 async def test_hosts_that_never_come_back_are_forgotten(services, rescuer):
     """With what they were to end, after a day."""
     uws = services["shell"]
-    node, record = await claimedElsewhere(uws)
+    node, _ = await claimedElsewhere(uws)
     await rescuer.runOnce()
     await rescuer.runOnce()
     assert len(await node.stops()) == 1
