@@ -534,16 +534,16 @@ def expectRestored(host, known):
 def backedUp(host, commands):
     """Take a backup while jobs run and come; what had been acknowledged before."""
     long = create(host.port, "lasting", word="long", seconds="600", PHASE="RUN")
+    completed = "SELECT job_id FROM jobs WHERE phase = 'COMPLETED'"
     with Crowd([host.port]) as crowd:
         waitUntil(lambda: len(crowd.acknowledged) > 25 and phaseOf(long) == "EXECUTING")
         known = dict(crowd.acknowledged)
-        ended = {j for (j,) in host.rows("SELECT job_id FROM jobs WHERE phase = 'COMPLETED'")}
+        ended = waitUntil(lambda: {job for (job,) in host.rows(completed)} & set(known), 60)
         host.paste(commands)
         after = len(crowd.acknowledged)
         waitUntil(lambda: len(crowd.acknowledged) > after + 5)
     assert crowd.refused == []
-    assert ended & set(known)
-    return {**known, idOf(long): (True, "long\n")}, ended & set(known)
+    return {**known, idOf(long): (True, "long\n")}, ended
 
 
 @pytest.mark.slow
