@@ -49,7 +49,10 @@ def pair():
     with running(dataDir=dataDir, slots=1) as one:
         dsn = runningDSN(dataDir / "postgres")
         url = urlOf(dsn, parse_dsn(dsn)["dbname"])
-        with running(dataDir=directory / "second", database=url, slots=0) as other:
+        second = directory / "second"
+        second.mkdir()
+        (second / "jobs").symlink_to(dataDir / "jobs")  # one tree for all nodes
+        with running(dataDir=second, database=url, slots=0) as other:
             yield one, other
     shutil.rmtree(directory)
 

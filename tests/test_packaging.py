@@ -109,7 +109,7 @@ def test_sdist(source, tmp_path):
     with tarfile.open(archive) as members:
         names = {name.partition("/")[2] for name in members.getnames()}
     tests = {f"tests/{path.name}" for path in (source / "tests").glob("*.py")}
-    documents = {"README.rst", "NEWS.rst", "docs/configuration.rst", "docs/embedding.rst"}
+    documents = {"README.rst", "NEWS.rst", *(f"docs/{p.name}" for p in (source / "docs").iterdir())}
     assert modules(source) | NEEDED | tests | documents | {"pyproject.toml"} <= names
     assert not {"twisted/__init__.py", "twisted/plugins/__init__.py"} & names
     assert not [name for name in names if "uws-data" in name or name.endswith(".pyc")]

@@ -17,6 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -192,9 +193,13 @@ class _Listening:
         self._port = port
 
     def stopService(self) -> Any:
-        if hasattr(self._port, "doRead"):
-            self._port.doRead()  # who has got through already is not to be turned away
-        return self._port.stopListening()
+        if not hasattr(self._port, "doRead"):
+            return self._port.stopListening()
+        # Who has got through to the port already would see a reset.  So they are accepted, and it
+        # is closed in the same breath, not in the reactor's next turn, as stopListening does.
+        self._port.doRead()
+        self._port.connectionLost(Failure(CONNECTION_DONE))
+        return None
 
 
 class _Leaving:
