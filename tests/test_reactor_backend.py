@@ -199,3 +199,33 @@ async def test_nothingIsFound(backend, tmp_path):
     running = await backend.start(work, nothing)
     await running.ended
     assert await backend.find(work, running.ref) is None
+
+
+class Writing(UWSJob):
+    """Writes when it is told to, once and again."""
+
+    told: ClassVar[list[Deferred[None]]]
+
+    async def run(self):
+        for number, told in enumerate(type(self).told):
+            await told
+            with self.openResult(f"r{number}", "text/plain") as out:
+                out.write(b"written")
+
+
+async def test_noStepWithoutALease(tmp_path):
+    """
+    Work whose node has stood still until others could do the work writes nothing any more,
+    not even before the node has found out.
+    """
+    isAllowed = [True]
+    Writing.told = [Deferred(), Deferred()]
+    work = makeWork(tmp_path, Writing)
+    backend = ReactorBackend(mayGoOn=lambda: isAllowed[0])
+    running = await backend.start(work, nothing)
+    Writing.told[0].callback(None)
+    isAllowed[0] = False
+    Writing.told[1].callback(None)
+    outcome = await running.ended
+    assert (outcome.phase, outcome.isLost) == (ERROR, True)
+    assert [path.name for path in work.directory.results.iterdir()] == ["r0"]
