@@ -230,7 +230,7 @@ async def test_stood_still_before_the_beginning(uws, monkeypatch):
         return await fetch(fetcher, record)
 
     monkeypatch.setattr(Fetcher, "fetch", standStill)
-    async with serving(uws) as jobServices:
+    async with serving(uws, slots=1) as jobServices:
         jobId = await uws.getNewJobId()
         await uws.run(jobId)
         job = await ended(uws, jobId)
