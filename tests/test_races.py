@@ -14,6 +14,7 @@ from tests.test_database import allOf
 from tests.working import until
 from twuws.database import Database
 from twuws.errors import IllegalMove, Unavailable
+from twuws.fetching import Fetcher
 from twuws.jobs import UWSJob
 from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
@@ -217,3 +218,21 @@ async def test_everything_at_once(uws):
     await uws.directoriesRemoved()
     assert list(uws.workDirs.known()) == []
     assert len(Counting.runs) == len(set(Counting.runs))
+
+
+async def test_stood_still_before_the_beginning(uws, monkeypatch):
+    """What a node has claimed it does not begin once its lease is over: it is queued again."""
+    fetch = Fetcher.fetch
+
+    async def standStill(fetcher, record):
+        if record.attempt == 1:
+            jobServices.node.leaseEnds = 0.001
+        return await fetch(fetcher, record)
+
+    monkeypatch.setattr(Fetcher, "fetch", standStill)
+    async with serving(uws, slots=1) as jobServices:
+        jobId = await uws.getNewJobId()
+        await uws.run(jobId)
+        job = await ended(uws, jobId)
+    assert (job.phase, job.attempt) == ("COMPLETED", 2)
+    assert Counting.runs == [jobId]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -202,23 +201,31 @@ async def test_nothingIsFound(backend, tmp_path):
     assert await backend.find(work, running.ref) is None
 
 
-async def test_noStepThatMayNotBe(backend, tmp_path):
-    """Work takes no step any more once others may do it."""
-    steps, goOn, may = [], Deferred(), True
+class Writing(UWSJob):
+    """Writes when it is told to, once and again."""
 
-    class Stepping(UWSJob):
-        async def run(self):
-            steps.append("first")
-            try:
-                await goOn
-                steps.append("second")
-            finally:
-                steps.append("end")
+    told: ClassVar[list[Deferred[None]]]
 
-    work = replace(makeWork(tmp_path, Stepping), mayGoOn=lambda: may)
+    async def run(self):
+        for number, told in enumerate(type(self).told):
+            await told
+            with self.openResult(f"r{number}", "text/plain") as out:
+                out.write(b"written")
+
+
+async def test_noStepWithoutALease(tmp_path):
+    """
+    Work whose node has stood still until others could do the work writes nothing any more,
+    not even before the node has found out.
+    """
+    isAllowed = [True]
+    Writing.told = [Deferred(), Deferred()]
+    work = makeWork(tmp_path, Writing)
+    backend = ReactorBackend(mayGoOn=lambda: isAllowed[0])
     running = await backend.start(work, nothing)
-    may = False
-    goOn.callback(None)
+    Writing.told[0].callback(None)
+    isAllowed[0] = False
+    Writing.told[1].callback(None)
     outcome = await running.ended
-    assert (outcome.phase, outcome.error.type) == (ERROR, "transient")
-    assert steps == ["first", "end"]
+    assert (outcome.phase, outcome.isLost) == (ERROR, True)
+    assert [path.name for path in work.directory.results.iterdir()] == ["r0"]

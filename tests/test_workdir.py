@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from twuws.errors import StaleAttempt
 from twuws.jobs import Outcome
 from twuws.phases import COMPLETED
 from twuws.submission import FilesToAdopt, Upload
@@ -110,3 +111,19 @@ def test_only_what_is_a_value_is_adopted(tmp_path):
     files.adopt({"used": tuple(request.files["used"])})
     assert [p.name for p in directory.parameters.iterdir()] == ["used"]
     assert [p.read_bytes() for p in dirs.uploads().iterdir()] == [b"unused"]
+
+
+def test_late_attempt_touches_nothing(tmp_path):
+    """An attempt whose service stood still while another began leaves that one's files alone."""
+    first, second = (WorkDir(tmp_path / "job", attempt) for attempt in (1, 2))
+    first.writeJob({"attempt": 1})
+    second.writeJob({"attempt": 2})
+    second.addEvent("result", id="early")
+    (second.results / "early").write_text("early")
+    with pytest.raises(StaleAttempt):
+        first.writeJob({"attempt": 1})
+    assert second.readJob() == {"attempt": 2}
+    assert (second.results / "early").read_text() == "early"
+    assert [event["event"] for event in everything(second)] == ["result"]
+    second.writeJob({"attempt": 2})  # its own beginning, once more
+    assert everything(second) == []

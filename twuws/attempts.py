@@ -219,7 +219,6 @@ class Attempts:
             news=reporter.news,
             limits=uws.limits,
             environment=dict(uws.environment),
-            mayGoOn=lambda: self.node.hasLease,
         )
 
     def _reporter(self, record: JobRecord) -> Reporter:
@@ -334,10 +333,20 @@ class Attempts:
         if not await self._hasDirectory(attempt.record):
             raise JobFailure(endings.DIRECTORY_GONE)
         await self._fetch(attempt)
+        self._checkLease()
         await self._checkFiles(attempt.record)
         await self._watched(attempt.record)
         work = self._workOf(attempt.record, reporter)
+        self._checkLease()
         attempt.running = await attempt.backend.start(work, remember)
+
+    def _checkLease(self) -> None:
+        """
+        See that the job's directory is still ours: this process may have stood still, and others
+        may have begun there.
+        """
+        if not self.node.hasLease:
+            raise CancelledError
 
     async def _fetch(self, attempt: Attempt) -> None:
         """Load the files that are still elsewhere; what is waited for can be cancelled."""

@@ -53,7 +53,7 @@ class Dispatcher(Service):
         self.reactor = next(iter(self.services.values())).database.reactor
         backends = backends or {
             "process": ProcessBackend(reactor=self.reactor, host=node.host),
-            "reactor": ReactorBackend(reactor=self.reactor, host=node.host),
+            "reactor": ReactorBackend(self.reactor, node.host, lambda: node.hasLease),
         }
         self.holdsBack = False
         self.isDraining = False

@@ -42,8 +42,6 @@ class Work:
     @ivar directory: its directory, in which all but C{job.json} is there.
     @ivar news: to be called, without arguments, after something was added to the events.
     @ivar environment: environment variables for the work, beside the backend's own.
-    @ivar mayGoOn: whether this process may still do it; asked before each step of work that
-        is in the process itself.
     """
 
     job: UWSJob
@@ -51,7 +49,6 @@ class Work:
     news: Callable[[], object] = lambda: None
     limits: WorkLimits = WorkLimits()
     environment: dict[str, str] = field(default_factory=dict)
-    mayGoOn: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
+from twuws.errors import StaleAttempt
 from twuws.jobs import Outcome
 from twuws.workplace import WorkPlace
 
@@ -111,16 +112,28 @@ class WorkDir(WorkPlace):
     # Job and outcome
 
     def writeJob(self, job: dict[str, Any]) -> None:
-        """Write C{job.json}, and remove what an earlier attempt left behind."""
+        """
+        Write C{job.json}, and remove what an earlier attempt left behind.
+
+        @raise StaleAttempt: if there is a later attempt by now; nothing is changed.
+        """
         self.clear()
         self._write(self.job, job)
 
     def clear(self) -> None:
         """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
+        if self.attempt is not None and self._lastAttempt() > self.attempt:
+            raise StaleAttempt
         shutil.rmtree(self.results, ignore_errors=True)
         for left in (self.outcome, self.events, self.stdout, self.stderr):
             left.unlink(missing_ok=True)
         self.create()
+
+    def _lastAttempt(self) -> int:
+        """Whose C{job.json} it is; 0 if there is none, or it makes no sense."""
+        with suppress(OSError, ValueError, TypeError, KeyError), _openRegular(self.job) as f:
+            return int(json.loads(f.read())["attempt"])
+        return 0
 
     def readJob(self) -> dict[str, Any]:
         """Read C{job.json}."""

@@ -208,6 +208,8 @@ def ends(evidence: Evidence) -> Found:
     """Every final job has its end time and, if it is COMPLETED, all its results."""
     wrong = _of("a final job is not whole")
     spoilt = {one.jobId for one in evidence.faults if one.kind == "directory"}
+    fates = Fates(evidence)
+    end = max((op.ended for op in evidence.ops), default=0.0)
     for jobId, row in evidence.jobs.items():
         if row["phase"] not in FINAL:
             continue
@@ -223,6 +225,8 @@ def ends(evidence: Evidence) -> Found:
         for one in row["results"]:
             status, content = evidence.results.get((jobId, one["id"]), (None, ""))
             marks = {f"{jobId}.{row['attempt']}"}
+            if status == 404 and fates.mayBeGone(jobId, end + 60):  # it was destroyed just now
+                continue
             if status != 200:
                 yield wrong(jobId, f"its {one['id']} is answered with {status}: {content[:80]}")
             elif one["id"] == "result" and set(content.split()) != marks:

@@ -145,8 +145,9 @@ def collect(cluster: Cluster, evidence: Evidence, asker: Asker) -> None:
     evidence.spans = journal.read(cluster.journal)
     evidence.work = [(jobId, attempt, one.pid) for jobId, attempt, one in cluster.work()]
     evidence.wallClock = time.time() - journal.clock()
-    evidence.limits = dict(RUNNING_OF.items())
-    evidence.limits[None] = RUNNING
+    limits: dict[str | None, int] = {None: RUNNING}
+    limits.update(RUNNING_OF)
+    evidence.limits = limits
     node = cluster.nodes[0].name
     for jobId, row in evidence.jobs.items():
         for one in row["results"] if row["phase"] == "COMPLETED" else ():

@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import socket
 from asyncio import CancelledError as AsyncioCancelled
-from collections.abc import Awaitable, Callable, Generator
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
@@ -33,15 +33,25 @@ class ReactorBackend:
 
     Such work ends with the service: nothing of it is ever found again.  It has a directory
     as all work has, but no limits, and leaves no C{outcome.json}.
+
+    @param mayGoOn: asked before each step of the work, for the process may have stood still
+        for so long that others do the work by now.  If not, the step is not made: the work
+        is cancelled, and lost.
     """
 
     name = "reactor"
 
-    def __init__(self, reactor: Any = None, host: str | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any = None,
+        host: str | None = None,
+        mayGoOn: Callable[[], bool] = lambda: True,
+    ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
         self.host = host or socket.gethostname()
+        self._mayGoOn = mayGoOn
         self._tasks: dict[str, Deferred[Outcome]] = {}
         self._waiting: dict[str, list[Deferred[None]]] = {}
 
@@ -64,7 +74,7 @@ class ReactorBackend:
 
     def _begin(self, marker: str, work: Work, place: WorkDir) -> Deferred[Outcome]:
         job = type(work.job)(work.job.record, workPlace=place)
-        task = ensureDeferred(_run(job, work.mayGoOn))
+        task = ensureDeferred(_run(job, self._mayGoOn))
         ended: Deferred[Outcome] = Deferred(lambda _: task.cancel())
         self._tasks[marker] = task
 
@@ -105,42 +115,49 @@ def _prepare(place: WorkDir) -> None:
     place.clear()
 
 
-class _Guarded:
-    """
-    A coroutine that takes no step once it may not: after a sleep of its process others may
-    be doing the same.  It is cancelled then.
-    """
-
-    def __init__(self, coroutine: Any, mayGoOn: Callable[[], bool]) -> None:
-        if not hasattr(coroutine, "__await__"):
-            raise TypeError(f"run returned {coroutine!r}, which cannot be awaited")
-        self._steps = coroutine.__await__()
-        self._mayGoOn = mayGoOn
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        step: Callable[[], Any] = partial(next, self._steps)
-        while True:
-            try:
-                awaited = step()
-            except StopIteration as end:
-                return end.value
-            try:
-                result = yield awaited
-                step = partial(self._steps.send, result)
-            except BaseException as error:
-                step = partial(self._steps.throw, error)
-            if not self._mayGoOn():
-                step = partial(self._steps.throw, CancelledError())
-
-
 async def _run(job: UWSJob, mayGoOn: Callable[[], bool]) -> Outcome:
     """Run a job's coroutine, whatever becomes of it."""
     name = type(job).__name__
-    run: Any = job.run  # type: ignore[attr-defined]
+    steps = _Steps(mayGoOn)
+    outcome = Outcome(phase=COMPLETED)
     try:
-        await _Guarded(run(), mayGoOn)
+        await steps.of(_work(job))
     except (CancelledError, AsyncioCancelled):
-        return endings.stopped()
+        outcome = endings.stopped()
     except (Exception, SystemExit) as error:
-        return endings.ofException(name, error, frames=2)
-    return Outcome(phase=COMPLETED)
+        outcome = endings.ofException(name, error, frames=3)
+    return endings.unwatched() if steps.ended else outcome
+
+
+async def _work(job: Any) -> None:
+    await job.run()
+
+
+class _Steps:
+    """
+    The steps of a coroutine, from one C{await} that waits to the next.
+
+    @ivar ended: it was cancelled, for it was not to go on.
+    """
+
+    def __init__(self, mayGoOn: Callable[[], bool]) -> None:
+        self._mayGoOn = mayGoOn
+        self.ended = False
+
+    @coroutine
+    def of(self, steps: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Make each step, as long as that is allowed."""
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            if not self.ended and not self._mayGoOn():
+                self.ended = True
+                error = CancelledError()
+            try:
+                waiting = steps.send(value) if error is None else steps.throw(error)
+            except StopIteration:
+                return
+            try:
+                value, error = (yield waiting), None
+            except BaseException as e:
+                value, error = None, e
