@@ -27,6 +27,7 @@ NEEDED = {
     "twuws/examples/messier.csv",
     "twuws/py.typed",
     "twuws/sql/0001.sql",
+    "twuws/sql/0002.sql",
 }
 OPTIONS = [
     "config",

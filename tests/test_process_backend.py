@@ -196,9 +196,9 @@ async def test_aRunnerThatCannotReadItsJob(backend, tmp_path):
 
 
 async def test_anOutcomeThatNobodyCanRead(backend, tmp_path):
-    work = shell(tmp_path, "mkdir ../outcome.json.new; true")
+    work = shell(tmp_path, "rm -f ../outcome.json.new; mkdir ../outcome.json.new")
     outcome = await (await backend.start(work, nothing)).ended
-    assert outcome.error.message.startswith("The job's runner ended with exit status 3: ")
+    assert outcome.error.message.startswith("The end of the job's work could not be written: ")
     assert outcome.error.type == "transient"
 
 
