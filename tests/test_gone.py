@@ -164,6 +164,12 @@ async def test_uploadGone(start):
 # Directories
 
 
+def vanish(path):
+    """Remove a directory in which others may make files meanwhile."""
+    while path.exists():
+        shutil.rmtree(path, ignore_errors=True)
+
+
 async def upload(serving):
     answer = await serving.client.post(
         serving.url, files={"file": ("x", b"content")}, allow_redirects=False
@@ -175,7 +181,7 @@ async def upload(serving):
 async def test_goneWhilePending(start):
     serving = await start(Filter)
     url, other = await upload(serving), await upload(serving)
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     assert (await serving.get(url + "/parameters/file")).status == 410
     assert text(await serving.job(url), "phase") == "PENDING"
     for one in (url, other):
@@ -189,7 +195,7 @@ async def test_goneWhilePending(start):
 async def test_goneWhileQueued(start):
     serving = await start(Shell, slots=0)
     urls = [await serving.create({"script": "true", "PHASE": "RUN"}) for _ in range(2)]
-    shutil.rmtree(placeOf(serving, urls[0]).path)
+    vanish(placeOf(serving, urls[0]).path)
     serving.jobServices.node.slots = 1
     serving.jobServices.dispatcher.look()
     assert await messageOf(serving, urls[0]) == GONE
@@ -209,7 +215,7 @@ async def begun(serving, tmp_path, then):
 async def test_goneWhileItRuns(start, tmp_path, then):
     serving = await start(Shell)
     url, _, goOn = await begun(serving, tmp_path, then)
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     assert (await serving.get(url + "/stdout")).status == 404
     goOn.touch()
     assert await messageOf(serving, url) == GONE
@@ -220,7 +226,7 @@ async def test_goneWhileAClassRuns(start, tmp_path):
     serving = await start(Bulky)
     url = await serving.create({"after": str(tmp_path / "goOn"), "PHASE": "RUN"})
     await until(lambda: placeOf(serving, url).readEvents()[0])
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     (tmp_path / "goOn").touch()
     assert await messageOf(serving, url) == GONE
 
@@ -232,14 +238,14 @@ async def test_goneWhileItRunsHere(start, failure):
     more = {"failure": failure} if failure else {}
     url = await serving.create({"seconds": "0.3", "PHASE": "RUN", **more})
     await until(lambda: (placeOf(serving, url).results / "early.txt").exists())
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     assert await messageOf(serving, url) == GONE
 
 
 async def test_goneAndAborted(start, tmp_path):
     serving = await start(Shell)
     url, process, _ = await begun(serving, tmp_path, "true")
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     assert (await serving.post(url + "/phase", {"PHASE": "ABORT"})).status == 303
     assert await serving.phase(url) == "ABORTED"
     await until(lambda: not isAlive(process))
@@ -255,7 +261,7 @@ async def test_goneAndEndless(start, tmp_path):
     own.startService()
     try:
         url, process, _ = await begun(serving, tmp_path, "true")
-        shutil.rmtree(placeOf(serving, url).path)
+        vanish(placeOf(serving, url).path)
         assert await messageOf(serving, url) == GONE
         await until(lambda: not isAlive(process))
     finally:
@@ -271,7 +277,7 @@ async def test_goneBeforeItIsFound(start, tmp_path):
         url, process, _ = await begun(serving, tmp_path, "true")
     finally:
         await first.stopService()
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     assert isAlive(process)
     second = JobServices([serving.uws], 1)
     second.startService()
@@ -285,7 +291,7 @@ async def test_goneBeforeItIsFound(start, tmp_path):
 async def test_goneAfterwards(serving):
     url = await serving.create({"PHASE": "RUN"})
     await serving.ended(url)
-    shutil.rmtree(placeOf(serving, url).path)
+    vanish(placeOf(serving, url).path)
     answer = await serving.get(url + "/results/result")
     assert (answer.status, "'result'" in answer.text) == (410, True)
     assert text(await serving.job(url), "phase") == "COMPLETED"

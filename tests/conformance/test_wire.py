@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -145,3 +146,32 @@ def test_listening():
 
 def test_sections():
     assert {cited(one) for one in CHECKS.values()} >= {"", "UWS 1.1, 2.2.3.1", "VOSI 3.1"}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_connection_that_is_closed_as_somebody_asks(times):
+    """A service may do that to one that was kept; but not to one that is new."""
+
+    def serve():
+        with server.accept()[0] as kept:
+            kept.recv(10_000)
+            kept.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+            kept.recv(10_000)
+        for number in range(2, times + 2):
+            with server.accept()[0] as new:
+                new.recv(10_000)
+                if number > times:
+                    new.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        served = pool.submit(serve)
+        uws = Session(settingsFor(f"http://127.0.0.1:{server.getsockname()[1]}", CHECKS["1"]))
+        assert uws.get().body == b"1"
+        if times == 1:
+            assert uws.get().body == b"2"
+        else:
+            with pytest.raises(Failed, match="There is no answer to GET"):
+                uws.get()
+            assert uws.get().body == b"2"
+        uws.close()
+        served.result(10)

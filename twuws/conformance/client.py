@@ -142,17 +142,10 @@ class Client:
         headers = {"User-Agent": "twuws-check", **asked.headers}
         if self._credentials is not None and self._isHome(asked.url):
             headers["Authorization"] = self._credentials.header
+        timeout = urllib3.Timeout(connect=10.0, read=self.settings.timeout + more)
         began = time.monotonic()
         try:
-            response = self._pool.request(
-                asked.method,
-                asked.url,
-                body=body,
-                headers=headers,
-                redirect=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=10.0, read=self.settings.timeout + more),
-            )
+            response = self._response(asked, body, headers, timeout)
             waited = time.monotonic() - began
             connection = response.connection
             content = response.read(MOST)
@@ -171,6 +164,39 @@ class Client:
             began=began,
             waited=waited,
         )
+
+    def _response(
+        self,
+        asked: Asked,
+        body: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
+        timeout: urllib3.Timeout,
+    ) -> urllib3.BaseHTTPResponse:
+        """
+        What a service answers; asked again if it closes the connection instead, and that is safe.
+
+        It may close one that has had nothing to do for long, just as somebody asks (RFC 9112,
+        9.3.1).
+        """
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            return self._pool.request(
+                asked.method,
+                asked.url,
+                body=body,
+                headers=headers,
+                redirect=False,
+                preload_content=False,
+                timeout=timeout,
+            )
+
+        try:
+            return ask()
+        except urllib3.exceptions.ProtocolError as e:
+            isClosed = isinstance(e.args[-1], ConnectionError)
+            if not isClosed or asked.method not in ("GET", "HEAD"):
+                raise
+        return ask()
 
     def _isHome(self, url: str) -> bool:
         there, home = urlsplit(url), urlsplit(self.settings.url)
