@@ -397,7 +397,7 @@ async def test_whoAsks(serving):
 
 
 def test_askerIsTheOwnerWhereOneIsKnown():
-    from twuws.web.asking import askerOf
+    from twuws.web.identifying import askerOf
 
     class Request:
         owner: str | None = None

@@ -28,6 +28,12 @@ class BadRequest(UWSError):
     status = 400
 
 
+class NotAuthenticated(UWSError):
+    """Log in to do this."""
+
+    status = 401
+
+
 class ParameterError(BadRequest, ValueError):
     """
     A value is not one that its parameter can have.

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from twuws.identity import Identity
 from twuws.jobs import Outcome, UWSJob
 
 
@@ -94,4 +95,31 @@ class IBackend(Interface):
         End the work: ask, wait up to C{grace} seconds, kill.
 
         Returns once no process of it is left.  Work that has gone already is no error.
+        """
+
+
+class IAuthenticator(Interface):
+    """
+    A way to find out who asks.
+    """
+
+    securityMethods = Attribute(
+        "The IVOA's names of it for C{capabilities}, such as C{ivo://ivoa.net/sso#BasicAA}."
+    )
+
+    def challenges(baseURL: str) -> list[str]:
+        """
+        What C{WWW-Authenticate} says of it (SSO 2.1), a challenge each.
+
+        @param baseURL: of the service, as the client knows it.
+        """
+
+    def authenticate(request: Any) -> Awaitable[Identity | None]:
+        """
+        Who has sent this request of Twisted's; its body has not been read.
+
+        C{None} if it has nothing that is for this authenticator: then the next one is asked.
+
+        @raise NotAuthenticated: if it has, and that is not right.
+        @raise Unavailable: if that cannot be found out now.
         """

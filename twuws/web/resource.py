@@ -22,16 +22,17 @@ from twuws.errors import (
     Forbidden,
     NotAcceptable,
     NotAllowed,
+    NotAuthenticated,
     NotFound,
     Unavailable,
     UnsupportedMediaType,
     UWSError,
 )
+from twuws.jobs import JobRef, UWSJob
 from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
-from twuws.web.asking import askerOf
 from twuws.web.controls import (
     IDEMPOTENCY_KEY,
     Controls,
@@ -39,6 +40,7 @@ from twuws.web.controls import (
     readWait,
     takeControls,
 )
+from twuws.web.identifying import askerOf, challenge, checkOrigin, identify, identityOf
 from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
@@ -94,12 +96,13 @@ class _Jobs:
     def __init__(self, uws: UWS, settings: WebSettings) -> None:
         self.uws = uws
         self.settings = settings
+        self.access = settings.access
         self.actions: JobActions = uws.jobActions or JobActions()
         self.fileNames, self.documents = filesAmong(uws.jobClass)
         vosi = VOSI(uws, self._base)
         self.children: dict[str, Callable[..., Any]] = {
             "async": self.jobs,
-            "sync": Sync(uws, settings, self._base, self._newJobToRun).answer,
+            "sync": Sync(uws, settings, self._base, self._newJobToRun, self._jobFor).answer,
             "capabilities": vosi.capabilities,
             "availability": vosi.availability,
         }
@@ -107,7 +110,7 @@ class _Jobs:
     @app.route("/", defaults={"path": ""})
     @app.route("/<path:path>")
     async def everything(self, request: Any, path: str) -> Any:
-        """Find out who answers."""
+        """Find out who asks, and who answers."""
         if headers.isPreflight(request):
             return headers.answerPreflight(request)
         name, *segments = path.rstrip("/").split("/")
@@ -115,9 +118,23 @@ class _Jobs:
             known = ", ".join(self.children)
             raise NotFound(f"There is no {name!r} here; there are {known}.")
         try:
+            await self._admit(request, name)
             return await self.children[name](request, *segments)
         finally:
             discard(request)
+
+    async def _admit(self, request: Any, name: str) -> None:
+        """See who asks, and whether they may use the service; its availability is for all."""
+        if name == "availability":
+            return
+        who = await identify(request, self.access)
+        if name == "capabilities" and who.name is None:  # they say who may (SSO 2.2)
+            challenge(request, self.access, self._base(request))
+        isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
+        isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")
+        if isChange:
+            checkOrigin(request, who, self._base(request), self.settings.origins)
+        self.access.checkUse(who, isChange)
 
     def _base(self, request: Any) -> str:
         return resourceURL(request, self.settings)
@@ -161,8 +178,12 @@ class _Jobs:
         filters = readListFilters(request.args)
         request.setHeader("content-type", answers.xmlType(request))
         url = self._jobListURL(request)
-        pages = self.uws.pagesOfJobs(filters, pageSize=PAGE)
-        first = await anext(pages)  # before anything is written, so that it may still fail
+        owner, anyOwner, mayList = self.access.listed(identityOf(request))
+        if not mayList:
+            filters = replace(filters, last=0)
+        pages = self.uws.pagesOfJobs(filters, owner, anyOwner, pageSize=PAGE)
+        nothing: list[JobRef] = []
+        first = await anext(pages, nothing)  # before anything is written: it may still fail
         if request.method == b"HEAD":
             return b""
         paced = Paced(request, mayCompress=len(first) >= LONG_LIST)
@@ -207,6 +228,7 @@ class _Jobs:
         properties: dict[str, Any] = {
             "runId": controls.runId,
             "executionDuration": controls.executionDuration,
+            "owner": identityOf(request).name,
             "isListed": isListed,
             "who": askerOf(request),
             "idempotencyKey": controls.idempotencyKey,
@@ -216,6 +238,16 @@ class _Jobs:
         return await self.uws.getNewIdFromRequest(request, isToRun, **properties)
 
     # Jobs
+
+    async def _jobFor(self, request: Any, jobId: str) -> UWSJob:
+        """
+        The job, if who asks may see it.
+
+        @raise JobNotFound: if there is none.
+        """
+        job = await self.uws.getJob(jobId)
+        self.access.checkJob(identityOf(request), jobId, job.owner)
+        return job
 
     async def _ofJob(self, request: Any, jobId: str, segments: tuple[str, ...]) -> Any:
         action = self.actions[segments[0]] if segments else None
@@ -227,16 +259,37 @@ class _Jobs:
             jobListURL=self._jobListURL(request),
             settings=self.settings,
             segments=segments[1:],
+            found=await self._jobFor(request, jobId),  # a 404 comes first (D-043)
         )
         handlers = {"GET": self.job, "POST": self.change, "DELETE": self.destroy}
         try:
             handler = choose(
                 action.handlers(asked.segments) if action else handlers, methodOf(request)
             )
-            return await handler(replace(asked, controls=await self._read(request)))
+            asked = replace(asked, controls=await self._read(request))
+            self._checkAct(asked)
+            return await handler(asked)
         except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
-            await (action.find(asked) if action else asked.job())  # a 404 comes first (D-043)
+            if action:
+                await action.find(asked)
             raise
+
+    def _checkAct(self, asked: Asked) -> None:
+        """
+        An administrator may look at the jobs of others, abort and destroy them, and no more.
+        """
+        request, controls = asked.request, asked.controls
+        who = identityOf(request)
+        isLooking = request.method in (b"GET", b"HEAD")
+        if isLooking or self.access.owns(who, asked.found.owner):
+            return
+        alone = not request.args and not request.files
+        isAct = alone and controls in (Controls(action="DELETE"), Controls(phase="ABORT"))
+        if request.method != b"DELETE" and not isAct:
+            raise Forbidden(
+                f"This is a job of {asked.found.owner}: an administrator may look at it, abort it"
+                " and destroy it, and change nothing else."
+            )
 
     async def job(self, asked: Asked) -> bytes:
         """The job, at once or after a WAIT (2.2.1.2); HEAD never waits (A-84)."""
@@ -271,6 +324,8 @@ class _Jobs:
     @app.handle_errors(UWSError)
     def refused(self, request: Any, failure: Failure) -> bytes:
         """The one place where errors become HTTP."""
+        if failure.check(NotAuthenticated):
+            challenge(request, self.access, self._base(request))
         return answers.failure(request, cast(UWSError, failure.value))
 
     @app.handle_errors(CancelledError)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from twuws.web.access import Access
+
 
 class Proxies:
     """
@@ -61,6 +63,7 @@ class WebSettings:
     @ivar syncListed: whether the job list has the jobs that were made by synchronous requests
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
+    @ivar access: who may do what.
     """
 
     publicURL: str | None = None
@@ -73,6 +76,7 @@ class WebSettings:
     syncTimeout: float = 50
     syncListed: bool = True
     syncAborts: bool = False
+    access: Access = field(default_factory=Access)
 
     def below(self, name: str) -> WebSettings:
         """The same for a resource one step further down."""

@@ -20,7 +20,7 @@ from twuws.jobstable import Told
 from twuws.phases import ABORTED, COMPLETED, ERROR, FINAL
 from twuws.uws import UWS
 from twuws.web import answers
-from twuws.web.asking import askerOf
+from twuws.web.identifying import askerOf
 from twuws.web.settings import WebSettings
 from twuws.web.uwsactions import choose, methodOf
 
@@ -53,6 +53,7 @@ class Sync:
 
     @param baseURL: the service's, as the client of a request knows it.
     @param makeJob: makes and runs a job from a request, and returns its id.
+    @param jobFor: a job by its id, if who has sent a request may see it.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class Sync:
         settings: WebSettings,
         baseURL: Callable[[Any], str],
         makeJob: Callable[[Any], Awaitable[str]],
+        jobFor: Callable[[Any, str], Awaitable[UWSJob]],
     ) -> None:
         self._uws = uws
         self._settings = settings
         self._baseURL = baseURL
         self._makeJob = makeJob
+        self._jobFor = jobFor
         self._waiting: Counter[str] = Counter()
 
     async def answer(self, request: Any, *segments: str) -> bytes:
@@ -85,9 +88,11 @@ class Sync:
     async def _result(self, request: Any, jobId: str) -> bytes:
         """C{sync/ID} (U-231); HEAD never waits, and is 200 while there is nothing to tell."""
         url = self._uws.getURLForId(jobId, self._baseURL(request) + "/async")
-        if request.method == b"HEAD":
-            job = await self._uws.getJob(jobId)
-        else:
+        try:
+            job = await self._jobFor(request, jobId)
+        except DatabaseUnavailable as e:
+            raise _lost(url) from e
+        if request.method != b"HEAD":
             job = await self._ended(request, jobId, url)
         if job.phase not in FINAL:
             return answers.text(request, "")
@@ -108,7 +113,7 @@ class Sync:
         try:
             job = await self._waitedFor(request, jobId)
         except DatabaseUnavailable as e:
-            raise Unavailable(f"{DatabaseUnavailable()} The job is {url}") from e
+            raise _lost(url) from e
         if job.phase not in FINAL and not self._uws.watcher.running:
             raise Unavailable(f"The service is starting or stopping. The job is {url}")
         if job.phase not in FINAL:
@@ -158,3 +163,8 @@ class Sync:
         detail = answers.detailOf(job.error, self._settings) if job.error else None
         where = f"The job is {url}"
         return answers.explanation(request, message, f"{detail}\n\n{where}" if detail else where)
+
+
+def _lost(url: str) -> Unavailable:
+    """What is told while the database is away: where the job will be again."""
+    return Unavailable(f"{DatabaseUnavailable()} The job is {url}")

@@ -29,8 +29,8 @@ from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.values import FileValue
 from twuws.web import answers
-from twuws.web.asking import askerOf
 from twuws.web.controls import Controls, takeControls
+from twuws.web.identifying import askerOf
 from twuws.web.requests import readValue, referenced
 from twuws.web.settings import WebSettings
 from twuws.web.xmlbodies import checkDocuments
@@ -48,6 +48,7 @@ class Asked:
     @ivar segments: what follows the child's name in the URL.
     @ivar jobListURL: as the client knows it.
     @ivar settings: of the L{UWSResource} that was asked.
+    @ivar found: the job as it was when the request came, which its asker may see.
     """
 
     uws: UWS
@@ -57,6 +58,7 @@ class Asked:
     jobListURL: str
     settings: WebSettings = field(default_factory=WebSettings)
     segments: tuple[str, ...] = field(default=())
+    found: UWSJob
 
     @property
     def jobURL(self) -> str:
@@ -64,7 +66,13 @@ class Asked:
         return self.uws.getURLForId(self.jobId, self.jobListURL)
 
     async def job(self) -> UWSJob:
-        """The job; raise L{twuws.errors.JobNotFound} if there is none."""
+        """
+        The job: for who only looks, as it was when the request came.
+
+        @raise JobNotFound: if it has been destroyed since.
+        """
+        if self.request.method in (b"GET", b"HEAD"):
+            return self.found
         return await self.uws.getJob(self.jobId)
 
     def text(self, content: str) -> bytes:
@@ -125,7 +133,6 @@ class JobAction:
         Raise L{NotFound} if the job is not there, or what was asked for below it: asked
         before a request is refused for any other reason (D-043).
         """
-        await asked.job()
 
     def handlers(self, segments: tuple[str, ...]) -> dict[str, Any]:
         """

@@ -1,0 +1,111 @@
+"""
+Who may do what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from twuws.errors import Forbidden, JobNotFound, NotAuthenticated
+from twuws.identity import Identity
+
+
+class Anonymous(StrEnum):
+    """
+    What is for those who do not say who they are: to make jobs and to list all that have no
+    owner; to make jobs, which only their URLs lead to; or nothing.
+    """
+
+    ALL = "all"
+    CREATE = "create"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """
+    The rules of one service.
+
+    @ivar authenticators: the L{twuws.interfaces.IAuthenticator}s that find out who asks, in
+        the order in which they are asked.
+    @ivar anonymous: what is for everybody.
+    @ivar admins: the names of those who see all jobs, and may abort and destroy them.
+    @ivar adminGroups: the groups whose members may.
+    @ivar users: who may use the service; C{None}, together with C{groups}, for everybody.
+    @ivar groups: the groups whose members may use it.
+    @ivar hidesJobs: somebody else's job is not there (404), rather than not theirs (403).
+    """
+
+    authenticators: tuple[Any, ...] = ()
+    anonymous: Anonymous = Anonymous.ALL
+    admins: frozenset[str] = frozenset()
+    adminGroups: frozenset[str] = frozenset()
+    users: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+    hidesJobs: bool = False
+
+    def only(self, users: frozenset[str] | None, groups: frozenset[str] | None) -> Access:
+        """The same for a service that is for some alone."""
+        return replace(self, users=users, groups=groups)
+
+    @property
+    def wantsIdentity(self) -> bool:
+        """Whether nobody can use the service without saying who they are."""
+        return self.anonymous is Anonymous.NOTHING or self._isForSome
+
+    @property
+    def _isForSome(self) -> bool:
+        return self.users is not None or self.groups is not None
+
+    def isAdmin(self, who: Identity) -> bool:
+        """Whether somebody may do what is for administrators, and has credentials for it."""
+        isOne = who.name in self.admins or bool(who.groups & self.adminGroups)
+        return isOne and who.name is not None and "admin" in who.scopes
+
+    def checkUse(self, who: Identity, isChange: bool) -> None:
+        """
+        See whether somebody may use the service at all.
+
+        @raise NotAuthenticated: if they have to say who they are.
+        @raise Forbidden: if they may not.
+        """
+        if who.name is None:
+            if self.wantsIdentity:
+                raise NotAuthenticated("This service is for those who log in.")
+        elif self._isForSome and not self.isAdmin(who):
+            isOne = who.name in (self.users or ()) or bool(who.groups & (self.groups or set()))
+            if not isOne:
+                raise Forbidden(f"{who.name} may not use this service; ask its operator.")
+        if isChange and "write" not in who.scopes:
+            raise Forbidden("These credentials are good for looking only, not for changes.")
+
+    def checkJob(self, who: Identity, jobId: str, owner: str | None) -> None:
+        """
+        See whether somebody may see a job, and if it is theirs all that they want with it.
+
+        A job that nobody owns is for whoever knows its URL.
+
+        @raise NotAuthenticated: if it is somebody's, and they have not said who they are.
+        @raise Forbidden: if it is somebody else's; L{JobNotFound} if that is not to be known.
+        """
+        if self.owns(who, owner) or self.isAdmin(who):
+            return
+        if self.hidesJobs:
+            raise JobNotFound(jobId)
+        if who.name is None:
+            raise NotAuthenticated("This job belongs to somebody: log in as its owner.")
+        raise Forbidden(f"This job is not {who.name}'s: only its owner may see or change it.")
+
+    def owns(self, who: Identity, owner: str | None) -> bool:
+        """Whether a job is somebody's, or nobody's."""
+        return owner is None or owner == who.name
+
+    def listed(self, who: Identity) -> tuple[str | None, bool, bool]:
+        """
+        Whose jobs the job list has for somebody (A-59): an owner; whether it is anybody
+        instead; and whether there is a list at all, or an empty one.
+        """
+        mayList = who.name is not None or self.anonymous is Anonymous.ALL
+        return who.name, self.isAdmin(who), mayList
