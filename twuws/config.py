@@ -10,13 +10,14 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 
+from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
 from twuws.errors import ConfigError
 from twuws.interfaces import WorkLimits
@@ -27,6 +28,7 @@ from twuws.policy import FetchPolicy, Policy
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.uwsreading import ReadableJobs
+from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
 from twuws.web.settings import Proxies, WebSettings
 
@@ -48,6 +50,7 @@ class ServiceConfig:
     @ivar name: its name, in URLs and in the database.
     @ivar running: how many of its jobs run at a time, on all nodes; C{None} for any number.
     @ivar priority: of its jobs; C{None} for the job class's.
+    @ivar admitted: who may use it; C{None} for everybody.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ServiceConfig:
     environment: Mapping[str, str]
     running: int | None
     priority: int | None
+    admitted: Admitted | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +152,8 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         keepHistory=values["keep-history"],
     )
     services = _services(table)
+    admitted = {one.name: one.admitted for one in services if one.admitted is not None}
+    access = readAuth(table.table("auth"), admitted)
     config = Config(
         listen=values["listen"],
         metrics=values["metrics"],
@@ -158,7 +164,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         policy=policy,
         longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
-        web=_web(values["public-url"], table, source("public-url")),
+        web=replace(_web(values["public-url"], table, source("public-url")), access=access),
         fetch=_fetch(table.table("fetch")),
         services=services,
     )
@@ -274,6 +280,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
     }
     running = table.take("running", Kind.POSITIVE, None)
     priority = table.take("priority", Kind.PRIORITY, None)
+    admitted = readAdmitted(table)
     classPath, command = table.take("class", Kind.TEXT, None), table.has("command")
     jobClass: type[UWSJob] | None = None
     if classPath is not None and command:
@@ -294,6 +301,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         environment=environment,
         running=running,
         priority=priority,
+        admitted=admitted,
     )
 
 

@@ -177,9 +177,13 @@ class Table:
         outer = self._below(key, self._content.pop(key, None))
         return {name: outer._below(name, one) for name, one in outer._content.items()}
 
+    def names(self) -> list[str]:
+        """All keys of this table that have not been taken out."""
+        return list(self._content)
+
     def texts(self) -> dict[str, str | None]:
         """All keys of this table, which hold texts."""
-        return {key: self.take(key, Kind.TEXT, None) for key in list(self._content)}
+        return {key: self.take(key, Kind.TEXT, None) for key in self.names()}
 
     def _below(self, key: str, content: Any) -> Table:
         name = f"{self.name}.{key}" if self.name else key

@@ -46,7 +46,10 @@ _DATA_TYPES: dict[type[Parameter[Any]], tuple[str, dict[str, str]]] = {
 
 
 def capabilitiesDocument(
-    base: str, title: str, declarations: Mapping[str, Parameter[Any]]
+    base: str,
+    title: str,
+    declarations: Mapping[str, Parameter[Any]],
+    securityMethods: Iterable[str | None] = (),
 ) -> bytes:
     """
     What a service offers, and where (VOSI 3.1, 4).
@@ -57,7 +60,10 @@ def capabilitiesDocument(
 
     @param base: the service's absolute URL, without a slash at its end.
     @param declarations: the parameters of a job, by name.
+    @param securityMethods: the IVOA's names of the ways to log in (SSO 2.4); C{None} among them
+        says that one need not.
     """
+    methods = list(securityMethods)
     root = etree.Element(
         f"{{{CAPABILITIES}}}capabilities",
         nsmap={"vosi": CAPABILITIES, "vr": _VR, "vs": _VS, "xsi": XSI},
@@ -67,10 +73,12 @@ def capabilitiesDocument(
         _addInterface(capability, f"{base}/{name}", role="std")
     jobs = _add(root, "capability", standardID="ivo://ivoa.net/std/UWS#rest-1.1")
     _add(jobs, "description", title)
-    _addInterface(jobs, f"{base}/async", role="std")
+    _addMethods(_addInterface(jobs, f"{base}/async", role="std"), methods)
     sync = _add(root, "capability")
     _add(sync, "description", "The same, in one request that waits for the result.")
-    _addParameters(_addInterface(sync, f"{base}/sync"), declarations)
+    interface = _addInterface(sync, f"{base}/sync")
+    _addMethods(interface, methods)
+    _addParameters(interface, declarations)
     return _document(root)
 
 
@@ -93,6 +101,11 @@ def _addInterface(capability: etree._Element, url: str, **attributes: str) -> et
     interface.set(f"{{{XSI}}}type", "vs:ParamHTTP")
     _add(interface, "accessURL", url, use="full")
     return interface
+
+
+def _addMethods(interface: etree._Element, methods: Iterable[str | None]) -> None:
+    for method in methods:
+        _add(interface, "securityMethod", **({} if method is None else {"standardID": method}))
 
 
 def _addParameters(interface: etree._Element, declarations: Mapping[str, Parameter[Any]]) -> None:

@@ -4,7 +4,8 @@ Who may do what.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +25,20 @@ class Anonymous(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """
+    Who may use a service: by name, or as a member of a group.
+    """
+
+    users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+    def has(self, who: Identity) -> bool:
+        """Whether somebody is one of them."""
+        return who.name in self.users or bool(who.groups & self.groups)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Access:
     """
     The rules of one service.
@@ -33,8 +48,9 @@ class Access:
     @ivar anonymous: what is for everybody.
     @ivar admins: the names of those who see all jobs, and may abort and destroy them.
     @ivar adminGroups: the groups whose members may.
-    @ivar users: who may use the service; C{None}, together with C{groups}, for everybody.
-    @ivar groups: the groups whose members may use it.
+    @ivar admitted: who may use the service; C{None} for everybody.
+    @ivar services: the same by the name of a service, for L{below}.
+    @ivar groupsOf: the groups of a name, beside those that an authenticator knows of.
     @ivar hidesJobs: somebody else's job is not there (404), rather than not theirs (403).
     """
 
@@ -42,22 +58,30 @@ class Access:
     anonymous: Anonymous = Anonymous.ALL
     admins: frozenset[str] = frozenset()
     adminGroups: frozenset[str] = frozenset()
-    users: frozenset[str] | None = None
-    groups: frozenset[str] | None = None
+    admitted: Admitted | None = None
+    services: Mapping[str, Admitted] = field(default_factory=dict)
+    groupsOf: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hidesJobs: bool = False
 
-    def only(self, users: frozenset[str] | None, groups: frozenset[str] | None) -> Access:
-        """The same for a service that is for some alone."""
-        return replace(self, users=users, groups=groups)
+    def below(self, name: str) -> Access:
+        """The same for one of several services."""
+        return replace(self, admitted=self.services.get(name, self.admitted))
+
+    def withGroups(self, who: Identity) -> Identity:
+        """Somebody, with all groups that they are in."""
+        more = self.groupsOf.get(who.name or "")
+        return replace(who, groups=who.groups | more) if more else who
 
     @property
     def wantsIdentity(self) -> bool:
         """Whether nobody can use the service without saying who they are."""
-        return self.anonymous is Anonymous.NOTHING or self._isForSome
+        return self.anonymous is Anonymous.NOTHING or self.admitted is not None
 
     @property
-    def _isForSome(self) -> bool:
-        return self.users is not None or self.groups is not None
+    def securityMethods(self) -> list[str | None]:
+        """The IVOA's names of the ways to log in; C{None} among them says that one need not."""
+        methods = {one: None for way in self.authenticators for one in way.securityMethods}
+        return [*([] if self.wantsIdentity or not methods else [None]), *methods]
 
     def isAdmin(self, who: Identity) -> bool:
         """Whether somebody may do what is for administrators, and has credentials for it."""
@@ -74,10 +98,8 @@ class Access:
         if who.name is None:
             if self.wantsIdentity:
                 raise NotAuthenticated("This service is for those who log in.")
-        elif self._isForSome and not self.isAdmin(who):
-            isOne = who.name in (self.users or ()) or bool(who.groups & (self.groups or set()))
-            if not isOne:
-                raise Forbidden(f"{who.name} may not use this service; ask its operator.")
+        elif not (self.admitted is None or self.admitted.has(who) or self.isAdmin(who)):
+            raise Forbidden(f"{who.name} may not use this service; ask its operator.")
         if isChange and "write" not in who.scopes:
             raise Forbidden("These credentials are good for looking only, not for changes.")
 

@@ -23,7 +23,7 @@ async def identify(request: Any, access: Access) -> Identity:
     @raise NotAuthenticated: if there are credentials, and they are not right: nobody who tries
         to be somebody is nobody in particular instead.
     """
-    who = await _found(request, access)
+    who = access.withGroups(await _found(request, access))
     request.identity = who
     if who.name is not None:
         request.setHeader("x-vo-authenticated", headerText(who.name))  # SSO 2.3

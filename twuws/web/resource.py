@@ -99,7 +99,7 @@ class _Jobs:
         self.access = settings.access
         self.actions: JobActions = uws.jobActions or JobActions()
         self.fileNames, self.documents = filesAmong(uws.jobClass)
-        vosi = VOSI(uws, self._base)
+        vosi = VOSI(uws, self._base, self.access.securityMethods)
         self.children: dict[str, Callable[..., Any]] = {
             "async": self.jobs,
             "sync": Sync(uws, settings, self._base, self._newJobToRun, self._jobFor).answer,

@@ -81,4 +81,4 @@ class WebSettings:
     def below(self, name: str) -> WebSettings:
         """The same for a resource one step further down."""
         url = self.publicURL and f"{self.publicURL.rstrip('/')}/{name}"
-        return replace(self, publicURL=url)
+        return replace(self, publicURL=url, access=self.access.below(name))

@@ -4,7 +4,7 @@ What a service says of itself (VOSI 1.1): C{capabilities} and C{availability}.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,13 +27,17 @@ class VOSI:
 
     @cvar patience: how long the database has for an answer, s.
     @param baseURL: the service's, as the client of a request knows it.
+    @param securityMethods: see L{capabilitiesDocument}.
     """
 
     patience: float = 3
 
-    def __init__(self, uws: UWS, baseURL: Callable[[Any], str]) -> None:
+    def __init__(
+        self, uws: UWS, baseURL: Callable[[Any], str], securityMethods: Sequence[str | None] = ()
+    ) -> None:
         self._uws = uws
         self._baseURL = baseURL
+        self._securityMethods = securityMethods
         self._began = datetime.now(UTC)
 
     async def capabilities(self, request: Any, *segments: str) -> bytes:
@@ -46,7 +50,7 @@ class VOSI:
         _check(request, segments)
         jobClass = self._uws.jobClass
         content = capabilitiesDocument(
-            self._baseURL(request), jobClass.title, jobClass.declarations
+            self._baseURL(request), jobClass.title, jobClass.declarations, self._securityMethods
         )
         answer = answers.document(request, content)  # its ETag counts for more than the date
         if request.setLastModified(int(self._began.timestamp())) is CACHED:

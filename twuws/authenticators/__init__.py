@@ -1,0 +1,3 @@
+"""
+Ways to find out who asks; each an L{twuws.interfaces.IAuthenticator}.
+"""
