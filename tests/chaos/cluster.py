@@ -27,6 +27,8 @@ from tests.chaos.proxy import Network, Proxy
 
 HERE = Path(__file__).parent
 LEASE = 6.0
+#: How long anything may take to start or to end, s: a machine may be busy, or PostgreSQL away.
+PATIENCE = 180.0
 #: The limits on what runs at a time: of all services, and of one.
 RUNNING = 7
 RUNNING_OF = {"program": 2}
@@ -44,6 +46,7 @@ stop-timeout = 4
 cleanup-interval = 3
 running = {running}
 longest-wait = 20
+keep-history = 3600
 """
 _CLASS = """
 [services.{name}]
@@ -139,10 +142,14 @@ class Node:
                 start_new_session=True,
             )
 
-    def start(self, onStop: str = "leave", offset: float = 0.0, seconds: float = 60) -> None:
-        """Start it, again if it does not come up, and wait until it answers."""
-        until = time.monotonic() + seconds
+    def start(self, onStop: str = "leave", offset: float = 0.0) -> None:
+        """Start it, and wait until it answers."""
         self.launch(onStop, offset)
+        self.awaitStart(onStop, offset)
+
+    def awaitStart(self, onStop: str = "leave", offset: float = 0.0) -> None:
+        """Wait until it answers; it is started again if it has ended instead."""
+        until = time.monotonic() + PATIENCE
         while not self.answers():
             assert time.monotonic() < until, f"node {self.name} does not start; see {self.log}"
             if not self.isThere:
@@ -171,12 +178,12 @@ class Node:
         self.signal(signal.SIGKILL)
         self.ended()
 
-    def terminate(self, seconds: float = 60) -> None:
+    def terminate(self, seconds: float = PATIENCE) -> None:
         """SIGTERM, and wait until it has gone."""
         self.signal(signal.SIGTERM)
         self.ended(seconds)
 
-    def ended(self, seconds: float = 60) -> None:
+    def ended(self, seconds: float = PATIENCE) -> None:
         """Wait until its process has gone."""
         self.isPaused = False
         if self.process is not None:
@@ -251,9 +258,7 @@ class Cluster:
         for node in self.nodes[1:]:
             node.launch()
         for node in self.nodes[1:]:
-            while not node.answers():
-                assert node.isThere, f"node {node.name} does not start; see {node.log}"
-                time.sleep(0.05)
+            node.awaitStart()
 
     def fillDisk(self) -> None:
         """Leave not a byte under the job directories."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 
-from tests.chaos.cluster import Cluster, Node, faketime
+from tests.chaos.cluster import PATIENCE, Cluster, Node, faketime
 from tests.chaos.journal import clock
 
 
@@ -80,7 +80,7 @@ class Faults:
         """Inject no more, and wait until all is healed."""
         self.stopping.set()
         for thread in self._threads:
-            thread.join(180)
+            thread.join(3 * PATIENCE)
             assert not thread.is_alive(), "a fault hangs"
 
     def close(self) -> None:
