@@ -437,8 +437,8 @@ def test_messagesHaveNoPaths():
     """What is told of a disk is for clients."""
     from twuws.endings import notStored
 
-    error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/secret")
+    error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/secret/file")
     assert notStored("It", error).error.message == f"It: {FULL}"
-    other = OSError(errno.EIO, os.strerror(errno.EIO), "/secret")
-    assert notStored("It", other).error.message == "It: Input/output error"
+    other = OSError(errno.EIO, os.strerror(errno.EIO), "/secret/file")
+    assert notStored("It", other).error.message == "It: Input/output error: file"
     assert "secret" not in json.dumps(notStored("It", other).asJSON())

@@ -314,7 +314,7 @@ class Attempts:
                 return endings.notStored("The job could not be started", e)
             except Exception as e:
                 log.failure("{jobId} could not be started", jobId=attempt.record.jobId)
-                return Outcome.failed(f"The job could not be started: {e}")
+                return endings.notStarted(e)
         assert attempt.running is not None
         attempt.waiting = waiting = attempt.running.ended
         if not self.isOpen:  # stopped while this was being started, or found
@@ -381,7 +381,9 @@ class Attempts:
 
     async def _outcomeLeft(self, work: Work) -> Outcome | None:
         """What the work said of its end, if it did."""
+        record = work.job.record
         try:
-            return await self.services[work.job.record.service].inThread(work.directory.readOutcome)
+            return await self.services[record.service].inThread(work.directory.readOutcome)
         except (OSError, ValueError, TypeError, KeyError) as e:  # the work may write there
-            return Outcome.failed(f"The outcome cannot be read: {e}")
+            log.error("the outcome of {jobId} cannot be read: {e}", jobId=record.jobId, e=e)
+            return endings.unreadable(e)
