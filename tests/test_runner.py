@@ -432,6 +432,24 @@ def test_fileSizeOfACommand(tmp_path):
     assert message == "dd wrote a file of more than 64 KiB, its file-size limit"
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_fileSizeOfAStream(tmp_path, stream):
+    """A result that is printed has the same limit, and so has one that just fits."""
+    result = {**STDOUT, "stream": stream}
+    to = ">&2" if stream == "stderr" else ""
+    for size, phase in ((65536, COMPLETED), (65537, ERROR)):
+        directory = tmp_path / str(size)
+        directory.mkdir()
+        outcome, _ = outcomeOf(
+            directory,
+            command=sh(f"head -c {size} /dev/zero {to}"),
+            limits={"fileSize": 65536},
+            results=[result],
+        )
+        assert outcome.phase == phase
+    assert outcome.error.message == "sh wrote a file of more than 64 KiB, its file-size limit"
+
+
 def test_fileSizeOfAJobClass(tmp_path):
     outcome, place = outcomeOf(
         tmp_path, jobClass="Failing", parameters={"how": "fileSize"}, limits={"fileSize": 65536}
@@ -466,7 +484,8 @@ def test_aStreamThatIsAResultIsWhole(tmp_path):
     _, place = outcomeOf(
         tmp_path, command=["seq", "100000"], limits={"output": 20}, results=[STDOUT]
     )
-    assert (place.results / "out.txt").stat().st_size == 588895
+    numbers = (place.results / "out.txt").read_text().splitlines()
+    assert numbers == [str(n) for n in range(1, 100_001)]
 
 
 def test_outputCanBeReadWhileItRuns(tmp_path):

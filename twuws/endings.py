@@ -251,6 +251,21 @@ def ofStatus(
     return Outcome.failed(sentence(message), text or None, "fatal" if hasRoom else "transient")
 
 
+def notWhole(
+    name: str, error: OSError, stderr: bytes = b"", limits: Mapping[str, Any] = NO_LIMITS
+) -> Outcome:
+    """
+    What a program printed is a result, and could not be stored whole, however it ended.
+
+    @param stderr: the end of what it wrote to its standard error.
+    """
+    text = withoutPlace(stderr.decode("utf-8", "replace").strip())
+    if error.errno == errno.EFBIG:
+        return Outcome.failed(_tooLargeFile(name, limits), text or None)
+    message = sentence(f"What {name} wrote could not be stored whole: {whyOf(error)}")
+    return Outcome.failed(message, text or None, "transient")
+
+
 def _lastWords(text: str) -> str:
     """
     The last line of what a program said to its standard error.
