@@ -107,6 +107,29 @@ async def test_who_comes_second_waits_for_the_first(uws, database):
     assert await jobs(uws) == [made]
 
 
+@pytest.mark.parametrize("inDoubt", [False, True])
+async def test_who_has_waited_for_too_long_leaves_nothing(uws, database, monkeypatch, inDoubt):
+    """The directory of the job that was not made goes at once, unless it may have been made."""
+    uws.lockTimeout = 0.1
+    record, real, tries = uws._draft({}).record, uws._insert, []
+
+    async def insert(*more):
+        tries.append(more)
+        if inDoubt and len(tries) == 1:
+            raise DatabaseUnavailable
+        return await real(*more)
+
+    monkeypatch.setattr(uws, "_insert", insert)
+    async with database.transaction() as t:
+        assert await uws.table.useKey(record, "k", t) is None
+        with pytest.raises(DatabaseUnavailable):
+            await uws.getNewJobId(timeout=0.5, idempotencyKey="k")
+        assert len(tries) > 1
+        assert len(directories(uws)) == inDoubt
+        await t.execute("ROLLBACK")
+    assert await jobs(uws) == []
+
+
 async def test_the_answer_of_the_database_was_lost(uws, monkeypatch):
     """It is asked again, and the job is the one that was made; even if it is gone by then."""
     real, made = uws._insert, []
