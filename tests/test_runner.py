@@ -139,7 +139,7 @@ def test_lease(tmp_path):
     lease = LeaseFile(tmp_path, "node")
     lease.renew(family.clock() + 2)
     place = prepare(tmp_path, command=sh("trap '' TERM; echo $$; sleep 60 & wait; wait"))
-    lease.take(place.path)
+    lease.take(place.path, 3)
     with go(place) as process:
         pid = waitUntil(lambda: readable(place.stdout))
         begun = family.clock()
@@ -159,12 +159,32 @@ def test_leaseOfAnotherNode(tmp_path):
     first.renew(family.clock() + 1.5)
     second.renew(family.clock() + 60)
     place = prepare(tmp_path, command=sh("sleep 2.5"))
-    first.take(place.path)
+    first.take(place.path, 3)
     with go(place) as process:
         waitUntil(lambda: place.readEvents()[0])
-        second.take(place.path)
+        second.take(place.path, 3)
         process.wait(20)
     assert place.readOutcome().phase == COMPLETED
+
+
+def test_leaseOfALaterAttempt(tmp_path):
+    """Work that others have begun anew ends, and leaves them the directory as it is."""
+    first, second = LeaseFile(tmp_path, "first"), LeaseFile(tmp_path, "second")
+    first.renew(family.clock() + 1.5)
+    second.renew(family.clock() + 60)
+    place = prepare(tmp_path, command=sh("echo $$; exec sleep 60"))
+    first.take(place.path, 3)
+    with go(place) as process:
+        pid = int(waitUntil(lambda: readable(place.stdout)))
+        later = WorkDir(place.path, 4)
+        later.writeJob({"attempt": 4})
+        second.take(place.path, 4)
+        before = sorted(path.name for path in place.path.iterdir())
+        process.wait(20)
+    assert process.returncode == 0
+    assert killed(pid)
+    assert sorted(path.name for path in place.path.iterdir()) == before
+    assert not place.outcome.exists()
 
 
 def test_leaseThatIsOver(tmp_path):
@@ -172,7 +192,7 @@ def test_leaseThatIsOver(tmp_path):
     lease = LeaseFile(tmp_path, "node")
     lease.renew(family.clock() - 1)
     place = prepare(tmp_path, command=sh("touch begun"))
-    lease.take(place.path)
+    lease.take(place.path, 3)
     with go(place) as process:
         process.wait(20)
     assert place.readOutcome().isLost

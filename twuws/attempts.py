@@ -386,7 +386,7 @@ class Attempts:
         uws = self.services[record.service]
         lease = self.node.leaseFiles.get(uws.workDirs.root)
         if lease is not None:
-            await uws.inThread(lease.take, uws.workDirs.forJob(record.jobId).path)
+            await uws.inThread(lease.take, uws.workDirs.forJob(record.jobId).path, record.attempt)
 
     async def _outcomeLeft(self, work: Work) -> Outcome | None:
         """What the work said of its end, if it did."""

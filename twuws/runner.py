@@ -57,7 +57,7 @@ class Runner:
         self.name: str = named.rpartition(":")[2]
         self.adopting = family.adoptOrphans()
         self.stopping = False
-        self.lease = WatchedLease(directory)
+        self.lease = WatchedLease(directory, job["attempt"])
         self.leaseIsOver = False
         self.status: int | None = None
         self.cpuUsed = 0.0
@@ -201,7 +201,9 @@ class Runner:
                 continue
 
     def _end(self) -> None:
-        """Say how it ended, now that nothing can change it."""
+        """Say how it ended, now that nothing can change it; to nobody if that is too late."""
+        if self.place.isLate():
+            return
         outcome = self._outcome()
         self._removeTemporary()
         self.place.writeOutcome(outcome)
