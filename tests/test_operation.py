@@ -336,6 +336,15 @@ def test_systemdKnowsIt(makeHost, name, instance, tmp_path):
     assert (done.returncode, ours) == (0, [])
 
 
+def test_mountOptions():
+    """Each is said to be for something, and what was not tried is said, too."""
+    text = (ROOT / PAGE).read_text().split("\nNFS\n---\n")[1].split("\nClocks\n")[0]
+    options = re.search(r" nfs4  (\S+)  0 0\n", text)[1].split(",")
+    assert sorted(options) == sorted(re.findall(r"^``(\S+)``$", text, re.MULTILINE))
+    assert {"hard", "lookupcache=positive"} < set(options)
+    assert "None of this has been tried on a real NFS server" in text
+
+
 # Stopping
 
 
