@@ -126,13 +126,15 @@ class JobsTable:
         error: JobError | None,
         conn: Transaction,
         told: Told = NOTHING_TOLD,
-        priority: int = 0,
+        priority: int | None = None,
+        usual: int = 0,
         because: str | None = None,
     ) -> None:
         """
-        Write a move that has been found to be right, of a row that is locked.
+        Write a move that has been found to be right, of a row that is locked; a job that is
+        QUEUED then is in the queue.
 
-        @param priority: which a job that is HELD without having been QUEUED will have.
+        @param priority: there; if not given that which it had, or else the usual one.
         @param because: why it is HELD, for C{jobInfo}.
         """
         args = {
@@ -143,13 +145,13 @@ class JobsTable:
             "why": storable(told.why or (error.message if error else None)),
             "node": told.node,
             "priority": priority,
+            "usual": usual,
             "because": because,
         }
         await self.run("moveJob", args, conn)
 
     async def holdOn(self, jobId: str, conn: Transaction) -> Row | None:
         """The hold that keeps a job from running; it stays until the transaction ends."""
-        await self.run("holdsStay", conn=conn)
         rows = await self.run("holdOnJob", {"jobId": jobId}, conn)
         return rows[0] if rows else None
 

@@ -85,40 +85,41 @@ STATEMENTS: dict[str, str] = {
                             THEN j.start_time + j.execution_duration * interval '1 s' END
         FROM jobs j
         WHERE j.job_id = %(jobId)s AND q.job_id = j.job_id AND q.claimed_at IS NOT NULL""",
-    # The table of moves has been looked at, and the row is locked.
+    # The table of moves has been looked at, and the row is locked.  What is QUEUED then is put
+    # into the queue: what was HELD with the priority and the place that it would have had.
     "moveJob": """
-        UPDATE jobs
-        SET phase = %(phase)s,
-            start_time = CASE
-                WHEN %(phase)s IN ('EXECUTING', 'SUSPENDED', 'UNKNOWN', 'COMPLETED', 'ERROR')
-                THEN COALESCE(start_time, date_trunc('milliseconds', clock_timestamp()))
-                WHEN %(phase)s IN ('QUEUED', 'HELD') THEN NULL
-                ELSE start_time END,
-            end_time = CASE
-                WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
-                THEN COALESCE(end_time, GREATEST(
-                    start_time, date_trunc('milliseconds', clock_timestamp()))) END,
-            results = CASE WHEN %(phase)s IN ('QUEUED', 'HELD') THEN '[]' ELSE results END,
-            job_info = CASE WHEN %(because)s::text IS NULL THEN job_info - 'heldBecause'
-                ELSE job_info || jsonb_build_object('heldBecause', %(because)s::text) END,
-            held = CASE WHEN %(phase)s = 'HELD' THEN (
-                    SELECT jsonb_build_object(
-                        'priority', COALESCE(max(q.priority), %(priority)s::integer),
-                        'queuedAt', COALESCE(max(q.queued_at), clock_timestamp()))
-                    FROM queue q WHERE q.job_id = %(jobId)s)
-                WHEN %(phase)s = 'QUEUED' AND phase = 'HELD' THEN held END,
-            moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
-                                       'node', %(node)s::text, 'at', clock_timestamp()),
-            error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
-        WHERE job_id = %(jobId)s
-        RETURNING *""",
-    # What was HELD has the priority and the place that it would have had.
-    "enqueue": """
+        WITH moved AS (
+            UPDATE jobs
+            SET phase = %(phase)s,
+                start_time = CASE
+                    WHEN %(phase)s IN ('EXECUTING', 'SUSPENDED', 'UNKNOWN', 'COMPLETED', 'ERROR')
+                    THEN COALESCE(start_time, date_trunc('milliseconds', clock_timestamp()))
+                    WHEN %(phase)s IN ('QUEUED', 'HELD') THEN NULL
+                    ELSE start_time END,
+                end_time = CASE
+                    WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
+                    THEN COALESCE(end_time, GREATEST(
+                        start_time, date_trunc('milliseconds', clock_timestamp()))) END,
+                results = CASE WHEN %(phase)s IN ('QUEUED', 'HELD') THEN '[]' ELSE results END,
+                job_info = CASE WHEN %(because)s::text IS NULL THEN job_info - 'heldBecause'
+                    ELSE job_info || jsonb_build_object('heldBecause', %(because)s::text) END,
+                held = CASE WHEN %(phase)s = 'HELD' THEN (
+                        SELECT jsonb_build_object(
+                            'priority',
+                            COALESCE(max(q.priority), %(priority)s::integer, %(usual)s::integer),
+                            'queuedAt', COALESCE(max(q.queued_at), clock_timestamp()))
+                        FROM queue q WHERE q.job_id = %(jobId)s)
+                    WHEN %(phase)s = 'QUEUED' AND phase = 'HELD' THEN held END,
+                moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
+                                           'node', %(node)s::text, 'at', clock_timestamp()),
+                error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
+            WHERE job_id = %(jobId)s
+            RETURNING *)
         INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
         SELECT job_id, service, COALESCE(owner, ''),
                COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
                COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
-        FROM jobs WHERE job_id = %(jobId)s
+        FROM moved WHERE phase = 'QUEUED'
         ON CONFLICT (job_id) DO UPDATE
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
             host = NULL, ref = NULL""",
