@@ -102,7 +102,7 @@ def install() -> None:
             return None
         return await claim(node)
 
-    Node.claim = claimIfOpen  # type: ignore[method-assign]
+    Node.claim = claimIfOpen  # type: ignore[method-assign,assignment]
 
 
 def _before(cls: Any, method: str, stage: str, jobIdOf: Any) -> None:
