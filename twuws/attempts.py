@@ -65,6 +65,8 @@ class Attempts:
     @param services: by name.
     @param backends: by name.
     @param freed: called when there is one less.
+    @param failed: called when work has ended that was to be stopped, and the database could
+        not be told.
     @ivar isOpen: false once the service stops: nothing is waited for any more.
     """
 
@@ -74,12 +76,13 @@ class Attempts:
         node: Node,
         backends: Mapping[str, Any],
         freed: Callable[[], object],
+        failed: Callable[[], object],
     ) -> None:
         self.services = services
         self.node = node
         self.backends = backends
         self.isOpen = False
-        self.stopper = Stopper(services, node, backends, self._settle)
+        self.stopper = Stopper(services, node, backends, self._settle, failed)
         self._freed = freed
         self._attempts: dict[tuple[str, int], Attempt] = {}
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos import journal
+from tests.chaos import gates, journal
 from tests.chaos.launch import BUG
 from tests.chaos.postgres import Postgres
 from tests.chaos.proxy import Network, Proxy
@@ -44,6 +44,7 @@ lease = {lease}
 work-may-go-on = 20
 stop-timeout = 4
 cleanup-interval = 3
+keep-history = 3600
 running = {running}
 longest-wait = 20
 keep-history = 3600
@@ -126,6 +127,8 @@ class Node:
             }
         if self.cluster.bug:
             environment[BUG] = self.cluster.bug
+        if self.cluster.gates:
+            environment[gates.VARIABLE] = str(self.cluster.gates.directory)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -207,6 +210,8 @@ class Cluster:
     @param hosts: what each node's host is called; nodes on the same host see each other's
         processes, as in truth they all do.
     @param bug: a deliberate one, of L{tests.chaos.bugs}.
+    @param running: how many jobs may run at a time, of all services.
+    @param gated: whether there are gates, see L{tests.chaos.gates}.
     @ivar disk: whether the job directories are on a small disk of their own.
     @ivar known: jobs that are this run's, for their directories may be gone before their work.
     """
@@ -221,8 +226,11 @@ class Cluster:
         slots: int = 3,
         bug: str | None = None,
         lease: float = LEASE,
+        running: int = RUNNING,
+        gated: bool = False,
     ) -> None:
         self.directory, self.bug, self.lease = directory, bug, lease
+        self.running = running
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
         self.data = directory / "data"
@@ -230,6 +238,7 @@ class Cluster:
         self.jobs.mkdir(parents=True)
         self.journal = directory / "journal"
         self.journal.touch()
+        self.gates = gates.Gates(directory / "gates") if gated else None
         self.disk = _mounted(self.jobs, self.size)
         self.known: set[str] = set()
         self.network = Network()
@@ -241,7 +250,7 @@ class Cluster:
     def config(self, host: str) -> str:
         """The configuration file of a node."""
         told = {"variable": journal.VARIABLE, "journal": self.journal}
-        text = _CONFIG.format(host=host, lease=self.lease, running=RUNNING)
+        text = _CONFIG.format(host=host, lease=self.lease, running=self.running)
         for name, path in SERVICES.items():
             text += _CLASS.format(name=name, path=path, **told)
         return text + _PROGRAM.format(

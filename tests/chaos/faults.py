@@ -118,7 +118,7 @@ class Faults:
                 fault = Fault(kind=kind, node=name if name in nodes else None)
                 self.injected.append(fault)
                 action(self, rng, fault, nodes.get(name) or rng.choice(self.cluster.nodes))
-            except psycopg2.Error:
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 fault.text += " (there was no database to ask)"
             finally:
                 fault.ended = clock()

@@ -175,9 +175,8 @@ class Postgres:
         rows = self.query(
             """SELECT pg_terminate_backend(pid) FROM (
                    SELECT pid FROM pg_stat_activity
-                   WHERE usename = 'uws' AND pid <> pg_backend_pid() AND query LIKE %s
-                     AND backend_type = 'client backend'
-                   ORDER BY random() LIMIT %s) some""",
+                   WHERE application_name = 'twuws' AND query LIKE %s
+                   ORDER BY random() LIMIT %s) chosen""",
             (like, limit),
         )
         return len(rows)
