@@ -47,7 +47,6 @@ cleanup-interval = 3
 keep-history = 3600
 running = {running}
 longest-wait = 20
-keep-history = 3600
 """
 _CLASS = """
 [services.{name}]

@@ -117,10 +117,10 @@ class Play:
                 self.skipped = "no small disk can be mounted here, which takes root"
                 return
             self.cluster.postgres.start()
-            self.first.start(seconds=120)
+            self.first.start()
             self._prepare()
             for node in self.cluster.nodes[1:]:
-                node.start(seconds=120)
+                node.start()
             self._break()
             self._settle()
         finally:
