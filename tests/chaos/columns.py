@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg2
 
-from tests.chaos.cluster import LEASE
-
 if TYPE_CHECKING:
     from tests.chaos.playing import Fate, Play
 
-#: A lease that outlasts PostgreSQL's being away, s.
-LONG_LEASE = 45.0
+#: For how long PostgreSQL is away, s.
 AWAY = 30.0
+
+#: A lease that outlasts that, and all that a busy machine may need; and one that does not, s.
+LONG_LEASE = 45.0
+SHORT_LEASE = 8.0
 
 #: The table in which somebody else holds the row that a node is about to change.
 HELD_IN = {
@@ -51,8 +52,8 @@ class Column:
 
     what: str
     inject: Callable[[Play], None]
-    seconds: float = 8.0
-    lease: float = LEASE
+    seconds: float = 10.0
+    lease: float = LONG_LEASE
     hosts: tuple[str, ...] = ("a",)
     isLosing: bool = False
     settled: float = 25.0
@@ -114,18 +115,32 @@ def _working(play: Play) -> None:
     play.open()
 
 
+#: Whether that was done all the same which a connection was lost on.
+_IS_STOPPED = "SELECT NOT EXISTS (SELECT FROM stops WHERE job_id = %(id)s) AS done"
+_ONCE_MORE = {
+    "QUEUED": "SELECT attempt > 0 AS done FROM jobs WHERE job_id = %(id)s",
+    "aborting": _IS_STOPPED,
+    "deleting": _IS_STOPPED,
+}
+
+
 def _terminateWorking(play: Play, fate: Fate) -> None:
     """End the connection on which a node does what ends a job's state."""
     query = play.cluster.postgres.query
     with _held(play, HELD_IN[fate.cell.state], fate.jobId) as holder:
         play.openFor(fate)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 20
         blocked = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
         while not (found := query(blocked, (holder,))):
             assert time.monotonic() < until, "no connection works for this job"
             time.sleep(0.02)
         for row in found:
             query("SELECT pg_terminate_backend(%s)", (row["pid"],))
+    if fate.cell.state in _ONCE_MORE:  # and nothing else happens that would wake the node
+        until = time.monotonic() + 8
+        while not query(_ONCE_MORE[fate.cell.state], {"id": fate.jobId})[0]["done"]:
+            assert time.monotonic() < until, "it was not tried again"
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -154,34 +169,36 @@ COLUMNS = {
         what="SIGKILL of the service, and nobody is back on its host",
         inject=_lost,
         hosts=("a", "b"),
-        seconds=12,
+        lease=SHORT_LEASE,
+        seconds=14,
         isLosing=True,
     ),
     "freeze": Column(
         what="SIGSTOP of the service for two leases",
         inject=_freeze,
         hosts=("a", "b"),
-        seconds=12,
+        lease=SHORT_LEASE,
+        seconds=14,
         isLosing=True,
     ),
-    "disk": Column(what="no room for job directories", inject=_disk, seconds=10),
+    "disk": Column(what="no room for job directories", inject=_disk),
     "work": Column(what="SIGKILL of the work's processes", inject=_killProcesses(False)),
     "runner": Column(what="SIGKILL of the runners", inject=_killProcesses(True)),
     "immediate": Column(what="PostgreSQL restarted immediately", inject=_immediate),
     "listen": Column(what="pg_terminate_backend of the LISTEN", inject=_listen, settled=15),
     "working": Column(
-        what="pg_terminate_backend of connections that work", inject=_working, seconds=15
+        what="pg_terminate_backend of connections that work", inject=_working, seconds=25
     ),
     "away": Column(
         what="PostgreSQL away for 30 s of a lease of 45 s",
         inject=_away,
-        lease=LONG_LEASE,
-        seconds=AWAY + 4,
+        seconds=AWAY + 5,
     ),
     "long": Column(
-        what="PostgreSQL away for 30 s, with a lease of 6 s",
+        what="PostgreSQL away for 30 s, with a lease of 8 s",
         inject=_away,
-        seconds=12,
+        lease=SHORT_LEASE,
+        seconds=14,
         isLosing=True,
     ),
 }

@@ -115,20 +115,24 @@ class Play:
         try:
             if self.fault == "disk" and not self.cluster.disk:
                 self.skipped = "no small disk can be mounted here, which takes root"
-                return
-            self.cluster.postgres.start()
-            self.first.start()
-            self._prepare()
-            for node in self.cluster.nodes[1:]:
-                node.start()
-            self._break()
-            self._settle()
+            else:
+                self._play()
         finally:
             self.cluster.close()
             self.log.close()
-        self._judge(check(self.evidence))
+        if self.skipped is None:
+            self._judge(check(self.evidence))
         if not any([self.wrong, *(fate.wrong for fate in self.fates)]):
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _play(self) -> None:
+        self.cluster.postgres.start()
+        self.first.start()
+        self._prepare()
+        for node in self.cluster.nodes[1:]:
+            node.start()
+        self._break()
+        self._settle()
 
     # Before
 
