@@ -5,6 +5,7 @@ The table of jobs: runs the statements, every one by its name.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -128,12 +129,14 @@ class JobsTable:
         told: Told = NOTHING_TOLD,
         priority: int = 0,
         because: str | None = None,
+        quote: datetime | None = None,
     ) -> None:
         """
         Write a move that has been found to be right, of a row that is locked.
 
         @param priority: which a job that is HELD without having been QUEUED will have.
         @param because: why it is HELD, for C{jobInfo}.
+        @param quote: for a job that has none.
         """
         args = {
             "jobId": job.jobId,
@@ -144,6 +147,7 @@ class JobsTable:
             "node": told.node,
             "priority": priority,
             "because": because,
+            "quote": quote,
         }
         await self.run("moveJob", args, conn)
 

@@ -371,7 +371,8 @@ class ChangeableJobs(ReadableJobs):
         if phase is ERROR and error is None:
             error = JobError(message="The job failed.")
         usual = self.priority if priority is None else priority
-        await self.table.move(record, phase, error, t, told, usual, because)
+        quote = self.quoteAtEnd(record) if phase in FINAL else None
+        await self.table.move(record, phase, error, t, told, usual, because, quote)
         if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
             await self.table.dequeue(record.jobId, t, ended=ended)
         if phase is QUEUED:

@@ -1,0 +1,196 @@
+"""
+How long work will take, from how long like work took: arithmetic, and nothing else.
+
+A run time is anything from a tenth to ten times of what is usual, so all of this is about its
+logarithm; and now and then one is way off, so all averages are medians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist, median
+
+#: What a run time depends on, in the order in which the job class names it: a number, a text
+#: that is the same or not, or C{None} if it is not known.
+Cost = tuple[float | str | None, ...]
+
+#: How many run times make up for a choice that is the same, or a number that is known.
+ENOUGH = 3
+#: How many of those that are nearest count.
+NEAREST = 9
+
+#: The spread while there are too few run times to see it.
+USUAL_SPREAD = 0.5
+_SPREADS = 0.05, 1.5
+#: Which power of a number a run time can be.
+_STEEPEST = 3.0
+#: How far apart the logarithms of two numbers must be to say anything about that power.
+_APART = 0.1
+#: Less than this hundredth of what is usual is as good as nothing.
+_NOTHING = 0.01
+#: Work that has run for some time will run for at least this part of it.
+_LEAST_LEFT = 0.1
+_SHORTEST = 0.001
+_LONGEST = 10 * 365 * 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How long some work took, s, and what that may have depended on."""
+
+    seconds: float
+    cost: Cost = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """
+    What is known of a run time before it is over.
+
+    @ivar median: it is shorter than this as often as longer, s.
+    @ivar spread: the standard deviation of its natural logarithm.
+    """
+
+    median: float
+    spread: float
+
+    @property
+    def mean(self) -> float:
+        """What many such run times take on average, s: for what waits behind them."""
+        return self.median * math.exp(self.spread**2 / 2)
+
+    def left(self, ran: float) -> float:
+        """
+        How long work will go on that has run for C{ran} seconds: as often shorter as longer,
+        if the logarithms of run times have a normal distribution.  Always above 0.
+
+        >>> round(Estimate(median=60, spread=0.1).left(10))
+        50
+        """
+        left = self.median - ran
+        if ran > 0:
+            over = min(math.log(ran / self.median) / self.spread, 30.0)
+            then = -NormalDist().inv_cdf(math.erfc(over / math.sqrt(2)) / 4)
+            left = self.median * math.exp(self.spread * then) - ran
+        return max(left, _LEAST_LEFT * ran, _SHORTEST)
+
+
+class RunTimes:
+    """
+    The run times of one job class, to go by.
+
+    Those count that have the same choices, and of these the ones whose numbers are nearest.
+    What is left of a difference in a number is made up for by the power of it that the run
+    times follow; while that cannot be seen, they are taken to be proportional to it.
+
+    @param samples: a hundred or so; this takes milliseconds.
+    """
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        several = list(samples)
+        size = max((len(one.cost) for one in several), default=0)
+        self._known = [
+            (_sized(one.cost, size), math.log(max(one.seconds, _SHORTEST))) for one in several
+        ]
+        self._usual = [self._usualOf(k) for k in range(size)]
+        self._powers = [1.0] * size
+        for _ in range(2 if size > 1 else 1):  # each with what the others explain taken away
+            for k in range(size):
+                self._powers[k] = self._powerOf(k)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def estimate(self, cost: Cost = ()) -> Estimate | None:
+        """What to expect of work with such a cost; C{None} if there is nothing to go by."""
+        if not self._known:
+            return None
+        cost = _sized(cost, len(self._powers))
+        like = self._alike(cost)
+        numbers = [k for k, value in enumerate(cost) if isinstance(value, float)]
+        near = [
+            (sum(max(abs(self._powers[k]), 0.25) * abs(self._away(k, cost, other))
+                 for k in numbers),
+             log + sum(self._powers[k] * self._away(k, cost, other) for k in numbers))
+            for other, log in like
+            if all(isinstance(other[k], float) for k in numbers)
+        ]  # fmt: skip
+        if not numbers or len(near) < min(ENOUGH, len(like)):
+            return _estimate([log for _, log in like])
+        return _estimate([log for _, log in sorted(near)[:NEAREST]])
+
+    def _alike(self, cost: Cost) -> list[tuple[Cost, float]]:
+        """Those with the same choices; all if they are too few."""
+        words = [(k, value) for k, value in enumerate(cost) if isinstance(value, str)]
+        like = [
+            (other, log)
+            for other, log in self._known
+            if all(other[k] == value for k, value in words)
+        ]
+        return like if len(like) >= ENOUGH else self._known
+
+    def _usualOf(self, k: int) -> float:
+        sizes = [abs(v) for cost, _ in self._known if isinstance(v := cost[k], float)]
+        return (median(sizes) if sizes else 0) or 1.0
+
+    def _scaled(self, k: int, value: float | str | None) -> float:
+        """The logarithm of a number; what is next to nothing, or below, has one, too."""
+        if not isinstance(value, float):
+            return 0.0
+        size = math.log1p(abs(value) / self._usual[k] / _NOTHING)
+        return size if value >= 0 else -size
+
+    def _away(self, k: int, cost: Cost, other: Cost) -> float:
+        return self._scaled(k, cost[k]) - self._scaled(k, other[k])
+
+    def _powerOf(self, k: int) -> float:
+        """
+        The power of a number that run times follow: the median of what pairs of jobs with the
+        same choices say (Theil and Sen), each with the weight of how far they are apart.
+        """
+        groups = defaultdict(list)
+        for cost, log in self._known:
+            if isinstance(cost[k], float):
+                words = tuple(value for value in cost if isinstance(value, str))
+                rest = sum(
+                    self._powers[i] * self._scaled(i, cost[i]) for i in range(len(cost)) if i != k
+                )
+                groups[words].append((self._scaled(k, cost[k]), log - rest))
+        slopes = [
+            ((b[1] - a[1]) / (b[0] - a[0]), abs(b[0] - a[0]))
+            for group in groups.values()
+            for a, b in combinations(group, 2)
+            if abs(b[0] - a[0]) > _APART
+        ]
+        if len(slopes) < ENOUGH:
+            return 1.0
+        return max(-_STEEPEST, min(_weightedMedian(slopes), _STEEPEST))
+
+
+def _sized(cost: Cost, size: int) -> Cost:
+    """A cost in so many parts; job classes may once have named others."""
+    return (*cost, *(None for _ in range(size)))[:size]
+
+
+def _weightedMedian(pairs: list[tuple[float, float]]) -> float:
+    """The median of what comes first in each pair, with the weight that comes second."""
+    half = sum(weight for _, weight in pairs) / 2
+    for value, weight in sorted(pairs):
+        half -= weight
+        if half <= 0:
+            return value
+    return max(pairs)[0]
+
+
+def _estimate(logs: Sequence[float]) -> Estimate:
+    middle = median(logs)
+    spread = USUAL_SPREAD
+    if len(logs) > ENOUGH:
+        spread = 1.4826 * median(abs(log - middle) for log in logs)
+    low, high = _SPREADS
+    seconds = math.exp(min(middle, math.log(_LONGEST)))
+    return Estimate(median=seconds, spread=max(low, min(spread, high)))
