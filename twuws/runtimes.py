@@ -35,6 +35,8 @@ _NOTHING = 0.01
 #: Work that has run for some time will run for at least this part of it.
 _LEAST_LEFT = 0.1
 _SHORTEST = 0.001
+#: Estimates are made once for all that cost the same, and for a job that waits.
+_REMEMBERED = 5000
 _LONGEST = 10 * 365 * 86400.0
 
 
@@ -102,14 +104,24 @@ class RunTimes:
             for k in range(size):
                 self._powers[k] = self._powerOf(k)
 
+        self._asked: dict[Cost, Estimate | None] = {}
+
     def __len__(self) -> int:
         return len(self._known)
 
     def estimate(self, cost: Cost = ()) -> Estimate | None:
         """What to expect of work with such a cost; C{None} if there is nothing to go by."""
+        found = self._asked.get(cost)
+        if found is None:
+            if len(self._asked) >= _REMEMBERED:
+                self._asked.clear()
+            found = self._estimate(_sized(cost, len(self._powers)))
+            self._asked[cost] = found
+        return found
+
+    def _estimate(self, cost: Cost) -> Estimate | None:
         if not self._known:
             return None
-        cost = _sized(cost, len(self._powers))
         like = self._alike(cost)
         numbers = [k for k, value in enumerate(cost) if isinstance(value, float)]
         near = [

@@ -188,7 +188,8 @@ STATEMENTS: dict[str, str] = {
             WHERE service = s.service AND phase = 'COMPLETED' AND end_time >= s.after
             ORDER BY end_time DESC LIMIT %(limit)s) j""",
     # All that holds a place or waits for one, and who takes jobs off the queue, in one row.  Of
-    # what waits only so many: the first of each kind that claims tell apart, then the second...
+    # what waits only so many: the first of each kind that claims tell apart, then the second,
+    # and so on.  Jobs are looked up one by one, lest all of them be read.
     "lineNow": """
         WITH waiting AS (
             SELECT *, row_number() OVER (PARTITION BY service, priority, owner
@@ -204,11 +205,13 @@ STATEMENTS: dict[str, str] = {
             SELECT q.job_id, q.service, q.owner, q.priority, q.node,
                    EXTRACT(EPOCH FROM q.queued_at)::float AS queued,
                    EXTRACT(EPOCH FROM clock_timestamp() - q.claimed_at)::float AS ran,
-                   j.execution_duration AS duration,
-                   (SELECT jsonb_object_agg(name, j.parameters->name)
-                    FROM jsonb_array_elements_text(%(names)s::jsonb->q.service) AS n (name)
-                    WHERE j.parameters ? name) AS parameters
-            FROM line q JOIN jobs j ON j.job_id = q.job_id)
+                   j.*
+            FROM line q CROSS JOIN LATERAL (
+                SELECT execution_duration AS duration,
+                       (SELECT jsonb_object_agg(name, parameters->name)
+                        FROM jsonb_array_elements_text(%(names)s::jsonb->q.service) AS n (name)
+                        WHERE parameters ? name) AS parameters
+                FROM jobs WHERE job_id = q.job_id LIMIT 1) j)
         SELECT clock_timestamp() AS now,
                (SELECT count(*) FROM queue WHERE claimed_at IS NULL) AS waiting,
                (SELECT jsonb_agg(to_jsonb(l)) FROM jobs_of_line l) AS jobs,
