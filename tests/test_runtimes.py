@@ -51,6 +51,13 @@ def test_proportional_while_little_is_known():
     assert known.estimate((5000.0,)).median == pytest.approx(50, rel=0.1)
 
 
+def test_all_that_cost_the_same_count():
+    """However many they are: not just the first of them, or the fastest."""
+    seconds = [10] * 20 + [30] * 60 + [90] * 20
+    known = RunTimes(samples(*((n, (8.0,)) for n in seconds), (500, (100.0,))))
+    assert known.estimate((8.0,)).median == pytest.approx(30)
+
+
 def test_two_numbers():
     rng = random.Random(5)
     pairs = [(10 ** rng.uniform(0, 2), 10 ** rng.uniform(0, 2)) for _ in range(100)]

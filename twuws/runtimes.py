@@ -20,7 +20,7 @@ Cost = tuple[float | str | None, ...]
 
 #: How many run times make up for a choice that is the same, or a number that is known.
 ENOUGH = 3
-#: How many of those that are nearest count.
+#: How many of those that are nearest count; all that are as near as the last of them do.
 NEAREST = 9
 
 #: The spread while there are too few run times to see it.
@@ -28,6 +28,8 @@ USUAL_SPREAD = 0.5
 _SPREADS = 0.05, 1.5
 #: Which power of a number a run time can be.
 _STEEPEST = 3.0
+#: Costs whose logarithms differ by less are the same.
+_SAME = 0.05
 #: How far apart the logarithms of two numbers must be to say anything about that power.
 _APART = 0.1
 #: Less than this hundredth of what is usual is as good as nothing.
@@ -95,15 +97,16 @@ class RunTimes:
     def __init__(self, samples: Iterable[Sample]) -> None:
         several = list(samples)
         size = max((len(one.cost) for one in several), default=0)
+        costs = [_sized(one.cost, size) for one in several]
+        self._usual = [_usualOf([cost[k] for cost in costs]) for k in range(size)]
         self._known = [
-            (_sized(one.cost, size), math.log(max(one.seconds, _SHORTEST))) for one in several
+            _Known(self._scaled(cost), math.log(max(one.seconds, _SHORTEST)))
+            for one, cost in zip(several, costs, strict=True)
         ]
-        self._usual = [self._usualOf(k) for k in range(size)]
         self._powers = [1.0] * size
         for _ in range(2 if size > 1 else 1):  # each with what the others explain taken away
             for k in range(size):
                 self._powers[k] = self._powerOf(k)
-
         self._asked: dict[Cost, Estimate | None] = {}
 
     def __len__(self) -> int:
@@ -122,42 +125,32 @@ class RunTimes:
     def _estimate(self, cost: Cost) -> Estimate | None:
         if not self._known:
             return None
-        like = self._alike(cost)
-        numbers = [k for k, value in enumerate(cost) if isinstance(value, float)]
-        near = [
-            (sum(max(abs(self._powers[k]), 0.25) * abs(self._away(k, cost, other))
-                 for k in numbers),
-             log + sum(self._powers[k] * self._away(k, cost, other) for k in numbers))
-            for other, log in like
-            if all(isinstance(other[k], float) for k in numbers)
-        ]  # fmt: skip
-        if not numbers or len(near) < min(ENOUGH, len(like)):
-            return _estimate([log for _, log in like])
-        return _estimate([log for _, log in sorted(near)[:NEAREST]])
+        words, numbers = _partsOf(self._scaled(cost))
+        like = [one for one in self._known if words.items() <= one.words.items()]
+        if len(like) < ENOUGH:
+            like = self._known
+        near = []
+        for one in like:
+            if numbers.keys() <= one.numbers.keys():
+                away = {k: value - one.numbers[k] for k, value in numbers.items()}
+                powers = self._powers
+                distance = sum(max(abs(powers[k]), 0.25) * abs(a) for k, a in away.items())
+                near.append((distance, one.log + sum(powers[k] * a for k, a in away.items())))
+        if len(near) < min(ENOUGH, len(like)):
+            return _estimate([one.log for one in like])
+        farthest = max(sorted(near)[:NEAREST][-1][0], _SAME)
+        return _estimate([log for distance, log in near if distance <= farthest])
 
-    def _alike(self, cost: Cost) -> list[tuple[Cost, float]]:
-        """Those with the same choices; all if they are too few."""
-        words = [(k, value) for k, value in enumerate(cost) if isinstance(value, str)]
-        like = [
-            (other, log)
-            for other, log in self._known
-            if all(other[k] == value for k, value in words)
-        ]
-        return like if len(like) >= ENOUGH else self._known
-
-    def _usualOf(self, k: int) -> float:
-        sizes = [abs(v) for cost, _ in self._known if isinstance(v := cost[k], float)]
-        return (median(sizes) if sizes else 0) or 1.0
-
-    def _scaled(self, k: int, value: float | str | None) -> float:
-        """The logarithm of a number; what is next to nothing, or below, has one, too."""
-        if not isinstance(value, float):
-            return 0.0
-        size = math.log1p(abs(value) / self._usual[k] / _NOTHING)
-        return size if value >= 0 else -size
-
-    def _away(self, k: int, cost: Cost, other: Cost) -> float:
-        return self._scaled(k, cost[k]) - self._scaled(k, other[k])
+    def _scaled(self, cost: Cost) -> Cost:
+        """
+        The same with the logarithms of numbers; what is next to nothing, or below, has one, too.
+        """
+        return tuple(
+            math.copysign(math.log1p(abs(value) / usual / _NOTHING), value)
+            if isinstance(value, float)
+            else value
+            for value, usual in zip(cost, self._usual, strict=True)
+        )
 
     def _powerOf(self, k: int) -> float:
         """
@@ -165,13 +158,10 @@ class RunTimes:
         same choices say (Theil and Sen), each with the weight of how far they are apart.
         """
         groups = defaultdict(list)
-        for cost, log in self._known:
-            if isinstance(cost[k], float):
-                words = tuple(value for value in cost if isinstance(value, str))
-                rest = sum(
-                    self._powers[i] * self._scaled(i, cost[i]) for i in range(len(cost)) if i != k
-                )
-                groups[words].append((self._scaled(k, cost[k]), log - rest))
+        for one in self._known:
+            if k in one.numbers:
+                rest = sum(self._powers[i] * v for i, v in one.numbers.items() if i != k)
+                groups[tuple(one.words.items())].append((one.numbers[k], one.log - rest))
         slopes = [
             ((b[1] - a[1]) / (b[0] - a[0]), abs(b[0] - a[0]))
             for group in groups.values()
@@ -181,6 +171,24 @@ class RunTimes:
         if len(slopes) < ENOUGH:
             return 1.0
         return max(-_STEEPEST, min(_weightedMedian(slopes), _STEEPEST))
+
+
+class _Known:
+    """A run time: its logarithm, and what it may have depended on, by place."""
+
+    def __init__(self, scaled: Cost, log: float) -> None:
+        self.words, self.numbers = _partsOf(scaled)
+        self.log = log
+
+
+def _partsOf(scaled: Cost) -> tuple[dict[int, str], dict[int, float]]:
+    words = {k: value for k, value in enumerate(scaled) if isinstance(value, str)}
+    return words, {k: value for k, value in enumerate(scaled) if isinstance(value, float)}
+
+
+def _usualOf(values: Iterable[float | str | None]) -> float:
+    sizes = [abs(value) for value in values if isinstance(value, float)]
+    return (median(sizes) if sizes else 0) or 1.0
 
 
 def _sized(cost: Cost, size: int) -> Cost:
