@@ -214,8 +214,8 @@ STATEMENTS: dict[str, str] = {
                 FROM jobs WHERE job_id = q.job_id LIMIT 1) j)
         SELECT clock_timestamp() AS now,
                (SELECT count(*) FROM queue WHERE claimed_at IS NULL) AS waiting,
-               (SELECT jsonb_agg(to_jsonb(l)) FROM jobs_of_line l) AS jobs,
-               (SELECT jsonb_agg(to_jsonb(n))
+               (SELECT json_agg(l) FROM jobs_of_line l) AS jobs,
+               (SELECT json_agg(n)
                 FROM (SELECT node, slots, services FROM nodes
                       WHERE slots > 0 AND pid <> 0 AND draining IS NULL
                         AND lease_ends > clock_timestamp()) n) AS nodes""",
