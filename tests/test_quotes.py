@@ -6,13 +6,15 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.serving import Noted, serve, text
 from tests.validation import validate
 from twuws import parameters as p
+from twuws import quoter as quoting
 from twuws.errors import Forbidden
+from twuws.family import clock
 from twuws.jobs import UWSJob
 from twuws.jobstable import Told
 from twuws.phases import COMPLETED
@@ -305,14 +307,26 @@ async def _hasLearnt(quoter):
     return quoter.hasSomethingToGoBy("noted")
 
 
-def statementsIn(database):
-    """How many statements there were."""
-    return next(
-        sample.value
-        for metric in database.counters.registry.collect()
-        for sample in metric.samples
-        if sample.name == "twuws_database_statement_seconds_count"
-    )
+class Asked:
+    """How many statements there are from now on, without those that services make each second."""
+
+    def __init__(self, database):
+        self._database = database
+        self._before = self._count()
+        self._since = time.monotonic()
+
+    def _count(self):
+        return next(
+            sample.value
+            for metric in self._database.counters.registry.collect()
+            for sample in metric.samples
+            if sample.name == "twuws_database_statement_seconds_count"
+        )
+
+    @property
+    def statements(self):
+        seconds = time.monotonic() - self._since
+        return self._count() - self._before - max(0, int(seconds * 1.2) - 5)
 
 
 @pytest.mark.parametrize("phase", ["PENDING", "QUEUED", "EXECUTING", "COMPLETED"])
@@ -330,10 +344,10 @@ async def test_cost_of_a_document(start, database, phase):
     await isIn(serving, url, phase)
     if phase != "COMPLETED":
         await known(serving, url)
-    before = statementsIn(database)
+    asked = Asked(database)
     for _ in range(100):
         await serving.get(url)
-    assert 100 <= statementsIn(database) - before <= 110
+    assert asked.statements <= 110
 
 
 async def test_lists_ask_for_nothing(start, database):
@@ -341,10 +355,49 @@ async def test_lists_ask_for_nothing(start, database):
     serving = await start()
     for _ in range(20):
         await serving.create()
-    before = statementsIn(database)
+    asked = Asked(database)
     for _ in range(20):
         await serving.get("")
-    assert statementsIn(database) - before <= 25
+    assert asked.statements <= 25
+
+
+async def test_who_asks_at_once_asks_once(start, database):
+    """Documents that are asked for together share a look at the queue, after each move."""
+    await complete(database, 100, 100, 100)
+    serving = await start()
+    urls = [await serving.create() for _ in range(20)]
+    await known(serving, urls[0])
+    looks = []
+    real = serving.uws.quoter._lookOnce
+
+    def counted():
+        looks.append(1)
+        return real()
+
+    serving.uws.quoter._lookOnce = counted
+    began = time.monotonic()
+    for rounds in range(3):
+        serving.uws.quoter.heard("0", "QUEUED", "noted")
+
+        async def asked(rounds=rounds):
+            await gatherResults([Deferred.fromCoroutine(serving.get(url)) for url in urls])
+            return len(looks) > rounds
+
+        await until(asked)
+    assert len(looks) <= (time.monotonic() - began) / quoting.RESPITE + 1
+
+
+async def test_quotes_are_steady(start, database, monkeypatch):
+    """A quote stays as it was for as long as it is right by and large."""
+    await complete(database, 100, 100, 100)
+    serving = await start()
+    url = await serving.create()
+    await known(serving, url)
+    first = (await serving.get(url + "/quote")).text
+    monkeypatch.setattr(quoting, "clock", lambda: clock() + 4)
+    assert (await serving.get(url + "/quote")).text == first
+    monkeypatch.setattr(quoting, "STEADY", 0)
+    assert (await serving.get(url + "/quote")).text > first
 
 
 async def test_a_queue_that_cannot_be_looked_at(start, database):
