@@ -5,6 +5,7 @@ The table of jobs: runs the statements, every one by its name.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -129,6 +130,7 @@ class JobsTable:
         priority: int | None = None,
         usual: int = 0,
         because: str | None = None,
+        quote: datetime | None = None,
     ) -> None:
         """
         Write a move that has been found to be right, of a row that is locked; a job that is
@@ -136,6 +138,7 @@ class JobsTable:
 
         @param priority: there; if not given that which it had, or else the usual one.
         @param because: why it is HELD, for C{jobInfo}.
+        @param quote: for a job that has none.
         """
         args = {
             "jobId": job.jobId,
@@ -147,6 +150,7 @@ class JobsTable:
             "priority": priority,
             "usual": usual,
             "because": because,
+            "quote": quote,
         }
         await self.run("moveJob", args, conn)
 

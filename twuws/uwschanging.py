@@ -373,7 +373,9 @@ class ChangeableJobs(ReadableJobs):
         isLeft = record.phase in IN_QUEUE
         if isLeft and phase is QUEUED:  # it is put there anew
             await self.table.dequeue(record.jobId, t, ended=ended)
-        await self.table.move(record, phase, error, t, told, priority, self.priority, because)
+        quote = self.quoteAtEnd(record) if phase in FINAL else None
+        usual = self.priority
+        await self.table.move(record, phase, error, t, told, priority, usual, because, quote)
         if isLeft and phase not in IN_QUEUE:
             await self.table.dequeue(record.jobId, t, ended=ended)
         if phase is EXECUTING and record.phase is QUEUED:
