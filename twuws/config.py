@@ -290,7 +290,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
     jobClass: type[UWSJob] | None = None
     if classPath is not None and command:
         table.wrong("command", "expected either class or command, found both")
-        table.forget("command", "parameters", "results")
+        table.forget("command", "parameters", "results", "cost-depends-on")
     elif classPath is not None:
         jobClass = _imported(classPath, table)
     elif command:

@@ -273,6 +273,7 @@ class _Jobs:
             job = await self.uws.wait(asked.jobId, wait.seconds, wait.phases)
             if job.phase is SUSPENDED:  # which goes on by itself, and is not waited for
                 asked.request.setHeader("retry-after", str(Unavailable.retryAfter))
+        job = await self.uws.quoted(job)
         content = jobDocument(job, asked.jobURL, self.uws.jobdocPreamble)
         return answers.document(asked.request, content)
 
