@@ -1,0 +1,95 @@
+"""
+Ways to log in whose users are known elsewhere, as a configuration file says them: the tables
+C{[auth.oidc]}, C{[auth.proxy]} and C{[auth.certificates]}.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twuws.identity import SCOPES
+from twuws.tables import Kind, Table
+
+
+def readLogins(table: Table) -> list[Any]:
+    """
+    The L{twuws.interfaces.IAuthenticator}s that the table C{[auth]} asks for; mistakes are noted.
+
+    What is sent on purpose comes before what browsers and proxies send by themselves.
+    """
+    found = []
+    for name, read in (("oidc", _oidc),):
+        isThere, one = table.has(name), table.table(name)
+        if isThere:
+            found.append(read(one))
+            one.refuseRest()
+    return [one for one in found if one is not None]
+
+
+def _oidc(table: Table) -> Any:
+    try:
+        from twuws.authenticators.oidc import OIDCAuthenticator, OIDCSettings
+        from twuws.authenticators.oidckeys import ALGORITHMS, IssuerKeys, checkedIssuer
+    except ImportError as e:
+        table.wrong("", f"this needs PyJWT: pip install 'twuws[oidc]' ({e})")
+        table.forget(*table.names())
+        return None
+    urls = {}
+    for key in ("issuer", "jwks-url"):
+        urls[key] = table.take(key, Kind.TEXT, None)
+        try:
+            if urls[key] is not None:
+                checkedIssuer(urls[key])
+        except ValueError as e:
+            table.wrong(key, f"expected an https URL, found {urls[key]!r}: {e}")
+    issuer = urls["issuer"]
+    if issuer is None or "?" in issuer:
+        table.wrong("issuer", f"expected the URL of who issues tokens, found {issuer!r}")
+    algorithms = table.take("algorithms", Kind.TEXTS, OIDCSettings.algorithms)
+    if not algorithms or not set(algorithms) <= set(ALGORITHMS):
+        known = ", ".join(ALGORITHMS)
+        table.wrong("algorithms", f"expected some of {known}, found {list(algorithms)}")
+        algorithms = OIDCSettings.algorithms
+    settings = OIDCSettings(
+        issuer=issuer or "",
+        audience=_audience(table),
+        algorithms=algorithms,
+        leeway=_leeway(table, OIDCSettings.leeway),
+        nameClaim=_word(table, "name-claim") or OIDCSettings.nameClaim,
+        groupsClaim=_word(table, "groups-claim"),
+        requiredScope=_word(table, "required-scope"),
+        scopes=_scopes(table.table("scopes")),
+    )
+    return OIDCAuthenticator(settings, IssuerKeys(settings.issuer, urls["jwks-url"], algorithms))
+
+
+def _audience(table: Table) -> tuple[str, ...]:
+    found = table.pop("audience")
+    audience = [found] if isinstance(found, str) else found
+    isRight = isinstance(audience, list) and all(isinstance(one, str) and one for one in audience)
+    if not isRight or not audience:
+        wanted = "what tokens for this service have as aud, as a text or a list of texts"
+        table.wrong("audience", f"expected {wanted}, found {found!r}")
+        return ()
+    return tuple(audience)
+
+
+def _word(table: Table, key: str) -> str | None:
+    """A text that is not empty and has no spaces; C{None} if it is not there."""
+    word: str | None = table.take(key, Kind.TEXT, None)
+    if word is not None and word.split() != [word]:
+        table.wrong(key, f"expected a text without spaces, found {word!r}")
+    return word
+
+
+def _leeway(table: Table, usual: float) -> float:
+    leeway: float = table.take("leeway", Kind.NUMBER, usual)
+    if not 0 <= leeway <= 3600:
+        table.wrong("leeway", f"expected 0 to 3600 s, found {leeway:g}")
+    return leeway
+
+
+def _scopes(table: Table) -> dict[str, str]:
+    scopes = {one: _word(table, one) for one in sorted(SCOPES)}
+    table.refuseRest()
+    return {one: name for one, name in scopes.items() if name is not None}
