@@ -25,12 +25,13 @@ from twuws.jobs import UWSJob
 from twuws.node import ON_STOP, NodeSettings, RunLimits
 from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
+from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.uwsreading import ReadableJobs
 from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 #: As browsers send it: in lower case, without the port that is usual.
 _ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")

@@ -5,10 +5,15 @@ C{[auth.oidc]}, C{[auth.proxy]} and C{[auth.certificates]}.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from twuws.authenticators.proxy import ProxyAuthenticator
 from twuws.identity import SCOPES
+from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def readLogins(table: Table) -> list[Any]:
@@ -18,7 +23,7 @@ def readLogins(table: Table) -> list[Any]:
     What is sent on purpose comes before what browsers and proxies send by themselves.
     """
     found = []
-    for name, read in (("oidc", _oidc),):
+    for name, read in (("oidc", _oidc), ("proxy", _proxy)):
         isThere, one = table.has(name), table.table(name)
         if isThere:
             found.append(read(one))
@@ -93,3 +98,22 @@ def _scopes(table: Table) -> dict[str, str]:
     scopes = {one: _word(table, one) for one in sorted(SCOPES)}
     table.refuseRest()
     return {one: name for one, name in scopes.items() if name is not None}
+
+
+def _proxy(table: Table) -> ProxyAuthenticator:
+    headers = {}
+    for key in ("header", "groups-header"):
+        headers[key] = table.take(key, Kind.TEXT, None)
+        if headers[key] is not None and not _HEADER.fullmatch(headers[key]):
+            table.wrong(key, f"expected the name of a header, found {headers[key]!r}")
+    if headers["header"] is None:
+        table.wrong("header", "expected the header in which proxies name users, found none")
+    proxies = Proxies()
+    named = table.take("from", Kind.TEXTS, ())
+    if not named:
+        table.wrong("from", "expected the addresses of the proxies, or unix, found none")
+    try:
+        proxies = Proxies(named)
+    except ValueError as e:
+        table.wrong("from", f"expected addresses, networks, or unix, found: {e}")
+    return ProxyAuthenticator(headers["header"] or "", headers["groups-header"], proxies)
