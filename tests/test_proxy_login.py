@@ -194,7 +194,7 @@ class Login(Resource):
     """What oauth2-proxy is to nginx."""
 
     isLeaf = True
-    said = {}
+    said: dict | None = None
 
     def render_GET(self, request):
         assert request.path == b"/oauth2/auth"

@@ -19,7 +19,7 @@ from twisted.internet.endpoints import serverFromString
 
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
-from twuws.errors import ConfigError
+from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
 from twuws.node import ON_STOP, NodeSettings, RunLimits
@@ -181,6 +181,7 @@ def _checkEndpoint(key: str, value: str | None, port: int, source: Table) -> Non
     except Exception as e:
         like = f"tcp:{port}:interface=127.0.0.1"
         why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
+        why = f" ({e})" if isinstance(e, UWSError) else why
         source.wrong(key, f"expected a Twisted endpoint such as {like}, found {value!r}{why}")
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from cryptography.x509 import Name
+
+from twuws.authenticators.certificates import CertificateAuthenticator, Named
 from twuws.authenticators.proxy import ProxyAuthenticator
 from twuws.identity import SCOPES
 from twuws.proxies import Proxies
@@ -23,7 +26,7 @@ def readLogins(table: Table) -> list[Any]:
     What is sent on purpose comes before what browsers and proxies send by themselves.
     """
     found = []
-    for name, read in (("oidc", _oidc), ("proxy", _proxy)):
+    for name, read in (("oidc", _oidc), ("proxy", _proxy), ("certificates", _certificates)):
         isThere, one = table.has(name), table.table(name)
         if isThere:
             found.append(read(one))
@@ -117,3 +120,20 @@ def _proxy(table: Table) -> ProxyAuthenticator:
     except ValueError as e:
         table.wrong("from", f"expected addresses, networks, or unix, found: {e}")
     return ProxyAuthenticator(headers["header"] or "", headers["groups-header"], proxies)
+
+
+def _certificates(table: Table) -> CertificateAuthenticator:
+    named = table.take("name", Kind.TEXT, Named.SUBJECT)
+    if named not in [*Named]:
+        table.wrong("name", f"expected {', '.join(Named)}, found {named!r}")
+        named = Named.SUBJECT
+    issuers = []
+    for issuer in (texts := table.take("issuers", Kind.TEXTS, None)) or ():
+        try:
+            issuers.append(Name.from_rfc4514_string(issuer))
+        except ValueError:
+            like = "CN=Example CA,O=Example"
+            table.wrong("issuers", f"expected names such as {like}, found {issuer!r}")
+    if texts == ():
+        table.wrong("issuers", "expected at least one: nobody can log in")
+    return CertificateAuthenticator(Named(named), None if texts is None else issuers)
