@@ -74,6 +74,7 @@ class Config:
     @ivar cleanupInterval: how often expired jobs are removed, s.
     @ivar node: how this process behaves as one of several.
     @ivar web: how the services behave over HTTP.
+    @ivar audit: the file of records of who has asked for what change; C{None} for none.
     @ivar fetch: what is loaded from the URIs that clients give.
     """
 
@@ -87,6 +88,7 @@ class Config:
     longestWait: float
     cleanupInterval: float
     web: WebSettings
+    audit: Path | None
     fetch: FetchPolicy
     services: tuple[ServiceConfig, ...]
 
@@ -154,7 +156,9 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     )
     services = _services(table)
     admitted = {one.name: one.admitted for one in services if one.admitted is not None}
-    access = readAuth(table.table("auth"), admitted)
+    auth = table.table("auth")
+    audit = auth.take("audit-log", Kind.TEXT, None)
+    access = readAuth(auth, admitted)
     config = Config(
         listen=values["listen"],
         metrics=values["metrics"],
@@ -166,6 +170,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
         web=replace(_web(values["public-url"], table, source("public-url")), access=access),
+        audit=None if audit is None else Path(audit),
         fetch=_fetch(table.table("fetch")),
         services=services,
     )

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -111,10 +112,12 @@ class WorkerService(Service):
         service.startService()
 
     async def _listen(self, services: list[Any]) -> None:
+        from twuws.web.audit import AuditLog
         from twuws.web.root import RootResource  # Klein would install a reactor
         from twuws.web.site import PoliteSite
 
-        root = RootResource(services, self.config.web)
+        settings = replace(self.config.web, audit=AuditLog(self.config.audit))
+        root = RootResource(services, settings)
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
         port = await self._listenAt(self.config.listen, site, "--listen tcp:8081")

@@ -5,6 +5,7 @@ Where a resource is, as its client knows it: URLs that are true behind a proxy.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
@@ -44,6 +45,46 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     segments = getattr(request, "mountPath", request.prepath)
     path = "".join("/" + quote(segment, safe="") for segment in segments if segment)
     return f"{scheme}://{host}{told.get('prefix', '')}{path}"
+
+
+def clientAddress(request: Any, proxies: Proxies) -> str:
+    """
+    Where a request comes from: an address, or C{unix} for a local socket.
+
+    Behind trusted proxies it is the last address that none of these has, as they tell; what is
+    from further away could be anything.
+    """
+    host = getattr(request.getClientAddress(), "host", None)
+    if proxies.trusts(host):
+        for address in reversed(_forwardedFor(request)):
+            if not _isAddress(address):
+                break
+            host = address
+            if not proxies.trusts(address):
+                break
+    return host or "unix"
+
+
+def _forwardedFor(request: Any) -> list[str]:
+    """
+    The addresses that proxies say they had requests from: the last one says what our proxy saw.
+
+    Where there are both headers, one may be as the client has sent it (see L{_toldByProxy}).
+    """
+    one = [_addressOf(value) for value in _values(request, "x-forwarded-for")]
+    pairs = [_PAIR.findall(element) for element in _ELEMENT.findall(_joined(request, "forwarded"))]
+    other = [_addressOf(p[1] or p[2]) for found in pairs for p in found if p[0].lower() == "for"]
+    if one and other and one[-1] != other[-1]:
+        return []
+    return one or other
+
+
+def _isAddress(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def isHost(text: str) -> bool:

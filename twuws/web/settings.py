@@ -30,6 +30,7 @@ class WebSettings:
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     @ivar access: who may do what.
+    @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
     publicURL: str | None = None
@@ -43,6 +44,7 @@ class WebSettings:
     syncListed: bool = True
     syncAborts: bool = False
     access: Access = field(default_factory=Access)
+    audit: Any = None
 
     def below(self, name: str) -> WebSettings:
         """The same for a resource one step further down."""
