@@ -52,12 +52,12 @@ def start(database, tmp_path, issuer, clock):
     """Starts a service that takes the issuer's tokens, with other settings if there are some."""
     started = []
 
-    async def start(access=None, url=None, **more):
+    async def start(access=None, url=None, times=1, **more):
         wanted = {"issuer": issuer.url, "audience": (AUDIENCE,), **more}
         settings = OIDCSettings(**wanted)
         keys = IssuerKeys(settings.issuer, url, settings.algorithms, seconds=clock.seconds)
         rules = {"anonymous": Anonymous.CREATE, **(access or {})}
-        access = Access(authenticators=(OIDCAuthenticator(settings, keys),), **rules)
+        access = Access(authenticators=(OIDCAuthenticator(settings, keys),) * times, **rules)
         web = WebSettings(access=access)
         serving = await serve(database, tmp_path / "jobs", settings=web, slots=0)
         serving.keys = keys
@@ -134,6 +134,13 @@ async def test_challenges(start, issuer):
     answer = await serving.get(serving.base + "/capabilities", headers=bearer(issuer.token()))
     assert "ivo://ivoa.net/sso#OAuth" in answer.text
     assert "ivo://ivoa.net/sso#OpenID" in answer.text
+
+
+async def test_challenges_are_said_once(start, issuer):
+    """Several ways to log in can have the same one."""
+    serving = await start({"anonymous": Anonymous.NOTHING}, times=2)
+    response = await serving.client.get(serving.url)
+    assert len(response.headers.getRawHeaders("www-authenticate")) == 2
 
 
 async def test_own_tokens_are_another_matter(start, issuer):

@@ -5,6 +5,7 @@ How a service behaves over HTTP, as far as its operator decides that.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from twuws.proxies import Proxies
 from twuws.web.access import Access
