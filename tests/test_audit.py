@@ -12,8 +12,9 @@ from twisted.logger import globalLogPublisher
 from tests.authenticating import accessFor, basic
 from tests.serving import serve
 from twuws.errors import UWSError
+from twuws.proxies import Proxies
 from twuws.web.audit import AuditLog
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 
 @pytest.fixture

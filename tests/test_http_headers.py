@@ -18,7 +18,8 @@ from twisted.web.http_headers import Headers
 
 from tests.serving import HREF, serve
 from tests.validation import validate
-from twuws.web.settings import Proxies, WebSettings
+from twuws.proxies import Proxies
+from twuws.web.settings import WebSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 

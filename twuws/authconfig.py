@@ -16,6 +16,7 @@ from twisted.cred.strcred import InvalidAuthType, makeChecker
 from twuws.authenticators.passwordfile import PasswordFile
 from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import UWSError
+from twuws.loginconfig import readLogins
 from twuws.tables import Kind, Table
 from twuws.web.access import Access, Admitted, Anonymous
 
@@ -26,9 +27,10 @@ def readAuth(table: Table, services: Mapping[str, Admitted]) -> Access:
 
     @param services: who may use which service; those that are not in it are for everybody.
     """
-    authenticators = []
+    authenticators: list[Any] = []
     if checkers := _checkers(table):
         authenticators.append(PasswordAuthenticator(checkers))
+    authenticators += readLogins(table)
     usual = Anonymous.CREATE if authenticators else Anonymous.ALL
     anonymous = table.take("anonymous", Kind.TEXT, usual)
     if anonymous not in [*Anonymous]:

@@ -19,18 +19,19 @@ from twisted.internet.endpoints import serverFromString
 
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
-from twuws.errors import ConfigError
+from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
 from twuws.node import ON_STOP, NodeSettings, RunLimits
 from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
+from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.uwsreading import ReadableJobs
 from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 #: As browsers send it: in lower case, without the port that is usual.
 _ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
@@ -185,6 +186,7 @@ def _checkEndpoint(key: str, value: str | None, port: int, source: Table) -> Non
     except Exception as e:
         like = f"tcp:{port}:interface=127.0.0.1"
         why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
+        why = f" ({e})" if isinstance(e, UWSError) else why
         source.wrong(key, f"expected a Twisted endpoint such as {like}, found {value!r}{why}")
 
 

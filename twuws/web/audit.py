@@ -14,10 +14,10 @@ from typing import Any
 from twisted.logger import Logger
 
 from twuws.errors import UWSError
+from twuws.proxies import Proxies
 from twuws.times import formatInstant
 from twuws.web.identifying import identityOf
 from twuws.web.origin import clientAddress
-from twuws.web.settings import Proxies
 
 log = Logger(namespace="twuws.audit")
 

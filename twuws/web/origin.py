@@ -9,8 +9,9 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
+from twuws.proxies import Proxies
 from twuws.web.headers import textOf
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", re.ASCII)
 _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
