@@ -15,6 +15,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", 
 _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";,]*))\s*", re.ASCII)
 _ELEMENT = re.compile(r"(?:[^\",]|\"(?:[^\"\\]|\\.)*\")+")
+_HERE = ("::1", "::ffff:127.0.0.1")
 _PORTS = {"http": "80", "https": "443"}
 
 #: How long a header can be that a proxy writes, in characters.
@@ -43,6 +44,34 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     segments = getattr(request, "mountPath", request.prepath)
     path = "".join("/" + quote(segment, safe="") for segment in segments if segment)
     return f"{scheme}://{host}{told.get('prefix', '')}{path}"
+
+
+def clientOf(request: Any, settings: WebSettings) -> str:
+    """
+    The address of who has sent a request: as proxies that are trusted tell it, else of who has
+    connected; C{unix} for the other end of a Unix socket.
+    """
+    proxies = settings.proxies
+    peer = getattr(request.getClientAddress(), "host", None)
+    if not proxies.trusts(peer):
+        return peer or "unix"
+    elements = _elements(_joined(request, "forwarded"))
+    told = {
+        next((one for one in reversed(addresses) if not proxies.trusts(one)), addresses[0])
+        for addresses in (
+            [_addressOf(one.get("for", "unknown")) for one in elements],
+            [_addressOf(one) for one in _values(request, "x-forwarded-for")],
+        )
+        if addresses
+    }
+    return told.pop() if len(told) == 1 else peer or "unix"
+
+
+def isConfidential(request: Any, settings: WebSettings) -> bool:
+    """Whether nobody else can have read a request on its way: it came by https, or from here."""
+    address = clientOf(request, settings)
+    isHere = address == "unix" or address.startswith("127.") or address in _HERE
+    return isHere or resourceURL(request, settings).startswith("https:")
 
 
 def isHost(text: str) -> bool:
@@ -98,15 +127,24 @@ def _ofForwarded(header: str, proxies: Proxies) -> dict[str, str]:
     trusted one that has added the element: anybody can write those before.
     """
     found: dict[str, str] = {}
-    for element in reversed(_ELEMENT.findall(header)):
-        pairs = (
-            _PAIR.fullmatch(one) for one in re.split(r";(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", element)
-        )
-        told = {p[1].lower(): re.sub(r"\\(.)", r"\1", p[2] or p[3] or "") for p in pairs if p}
+    for told in reversed(_elements(header)):
         found.update({name: told[name] for name in ("host", "proto") if told.get(name)})
         if not proxies.trusts(_addressOf(told.get("for", "unknown"))):
             break
     return found
+
+
+def _elements(header: str) -> list[dict[str, str]]:
+    """What is in each element of C{Forwarded}, by name in lower case."""
+    elements = []
+    for element in _ELEMENT.findall(header):
+        pairs = (
+            _PAIR.fullmatch(one) for one in re.split(r";(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", element)
+        )
+        elements.append(
+            {p[1].lower(): re.sub(r"\\(.)", r"\1", p[2] or p[3] or "") for p in pairs if p}
+        )
+    return elements
 
 
 def _addressOf(node: str) -> str:

@@ -41,7 +41,7 @@ from twuws.web.controls import (
     takeControls,
 )
 from twuws.web.identifying import askerOf, challenge, checkOrigin, identify, identityOf
-from twuws.web.origin import ensureHost, resourceURL
+from twuws.web.origin import clientOf, ensureHost, isConfidential, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
@@ -127,6 +127,8 @@ class _Jobs:
         """See who asks, and whether they may use the service; its availability is for all."""
         if name == "availability":
             return
+        request.cameFrom = clientOf(request, self.settings)
+        request.isConfidential = isConfidential(request, self.settings)
         who = await identify(request, self.access)
         if name == "capabilities" and who.name is None:  # they say who may (SSO 2.2)
             challenge(request, self.access, self._base(request))
