@@ -43,7 +43,7 @@ def write(path, *, age=60, **passwords):
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "users"
-    write(path, alice="wonderland", **{"Zoë": "naïve"})
+    write(path, alice="wonderland", Zoë="naïve")
     return path
 
 

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twuws import schema
-from twuws.composition import embeddedPostgres, makeDataDir, makeServices
+from twuws.composition import embeddedPostgres, makeDataDir, makeServices, webSettings
 from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
@@ -113,7 +113,7 @@ class WorkerService(Service):
         from twuws.web.root import RootResource  # Klein would install a reactor
         from twuws.web.site import PoliteSite
 
-        root = RootResource(services, self.config.web)
+        root = RootResource(services, webSettings(self.config, services[0].database))
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
         host = await self._listenAt(self.config.listen, site, "--listen tcp:8081")

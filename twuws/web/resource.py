@@ -41,6 +41,7 @@ from twuws.web.controls import (
     takeControls,
 )
 from twuws.web.identifying import askerOf, challenge, checkOrigin, identify, identityOf
+from twuws.web.login import Login
 from twuws.web.origin import clientOf, ensureHost, isConfidential, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
@@ -106,6 +107,8 @@ class _Jobs:
             "capabilities": vosi.capabilities,
             "availability": vosi.availability,
         }
+        if self.access.login is not None:
+            self.children["login"] = Login(self.access.login, uws.workDirs).answer
 
     @app.route("/", defaults={"path": ""})
     @app.route("/<path:path>")
@@ -124,11 +127,14 @@ class _Jobs:
             discard(request)
 
     async def _admit(self, request: Any, name: str) -> None:
-        """See who asks, and whether they may use the service; its availability is for all."""
-        if name == "availability":
-            return
+        """
+        See who asks, and whether they may use the service; to log in, and to see whether it is
+        available, is for all.
+        """
         request.cameFrom = clientOf(request, self.settings)
         request.isConfidential = isConfidential(request, self.settings)
+        if name in ("availability", "login"):
+            return
         who = await identify(request, self.access)
         if name == "capabilities" and who.name is None:  # they say who may (SSO 2.2)
             challenge(request, self.access, self._base(request))
