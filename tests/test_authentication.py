@@ -28,6 +28,8 @@ from twuws.web.access import Access, Admitted, Anonymous
 from twuws.web.resource import UWSResource
 from twuws.web.settings import Proxies, WebSettings
 
+pytestmark = [pytest.mark.slow, pytest.mark.covered]
+
 ELSEWHERE = "https://elsewhere.example"
 BASIC = 'Basic realm="twuws", charset="UTF-8"'
 

@@ -86,10 +86,9 @@ def _tokens(table: Table) -> TokenRules:
 
 def _checkers(passwords: Table) -> list[ICredentialsChecker]:
     checkers: list[Any] = []
-    if passwords.has("file"):
-        file = passwords.take("file", Kind.TEXT, None)
+    if (file := passwords.take("file", Kind.TEXT, None)) is not None:
         try:
-            checkers.append(PasswordFile(Path(file or "")))
+            checkers.append(PasswordFile(Path(file)))
         except UWSError as e:
             passwords.wrong("file", str(e))
     for described in passwords.take("checkers", Kind.TEXTS, ()):
