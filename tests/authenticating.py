@@ -5,10 +5,13 @@ Services whose users have names and passwords, and clients that say who they are
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 
 from twuws.authenticators.passwords import PasswordAuthenticator
+from twuws.authenticators.tokens import TokenAuthenticator
+from twuws.tokens import Tokens
 from twuws.web.access import Access, Anonymous
 from twuws.web.settings import WebSettings
 
@@ -32,3 +35,15 @@ def accessFor(**more):
 
 def settingsFor(**more):
     return WebSettings(access=accessFor(**more))
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def withTokens(database, rules=None, **more):
+    """The same rules, for who logs in, too."""
+    access = accessFor(**more)
+    (passwords,) = access.authenticators
+    tokens = TokenAuthenticator(Tokens(database), rules, passwords)
+    return replace(access, authenticators=(passwords, tokens), login=tokens.login)

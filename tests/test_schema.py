@@ -40,7 +40,17 @@ async def tables(database):
     return {row["relname"] for row in rows}
 
 
-ALL_TABLES = {"version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations"}
+ALL_TABLES = {
+    "version",
+    "jobs",
+    "queue",
+    "stops",
+    "nodes",
+    "events",
+    "holds",
+    "creations",
+    "tokens",
+}
 
 
 async def test_first_start_makes_it(empty):

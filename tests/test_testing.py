@@ -270,9 +270,10 @@ def test_fixtureAlone(tmp_path):
 
 
 def test_lightImport():
-    """Neither Klein nor a reactor come with it, nor with the suite for backends."""
+    """Neither Klein nor a reactor come with it, nor with the suites."""
     check = (
-        "import sys, json, twuws.testing, twuws.backendcontract\n"
+        "import sys, json\n"
+        "import twuws.authenticatorcontract, twuws.backendcontract, twuws.testing\n"
         "print(json.dumps([m for m in ('klein', 'twisted.internet.reactor') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -18,6 +18,7 @@ from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import UWSError
 from twuws.loginconfig import readLogins
 from twuws.tables import Kind, Table
+from twuws.tokens import TokenRules
 from twuws.web.access import Access, Admitted, Anonymous
 
 
@@ -28,16 +29,20 @@ def readAuth(table: Table, services: Mapping[str, Admitted]) -> Access:
     @param services: who may use which service; those that are not in it are for everybody.
     """
     authenticators: list[Any] = []
-    if checkers := _checkers(table):
-        authenticators.append(PasswordAuthenticator(checkers))
+    passwords = table.table("passwords")
+    cleartext = passwords.take("cleartext", Kind.TRUTH, False)
+    if checkers := _checkers(passwords):
+        authenticators.append(PasswordAuthenticator(checkers, cleartext))
     authenticators += readLogins(table)
-    usual = Anonymous.CREATE if authenticators else Anonymous.ALL
+    tokens = _tokens(table.table("tokens")) if table.has("tokens") else None
+    canLogIn = bool(authenticators) or tokens is not None
+    usual = Anonymous.CREATE if canLogIn else Anonymous.ALL
     anonymous = table.take("anonymous", Kind.TEXT, usual)
     if anonymous not in [*Anonymous]:
         known = ", ".join(Anonymous)
         table.wrong("anonymous", f"expected {known}, found {anonymous!r}")
         anonymous = usual
-    if anonymous == Anonymous.NOTHING and not authenticators:
+    if anonymous == Anonymous.NOTHING and not canLogIn:
         table.wrong("anonymous", "expected a way to log in, such as [auth.passwords]: nobody can")
     access = Access(
         authenticators=tuple(authenticators),
@@ -47,6 +52,7 @@ def readAuth(table: Table, services: Mapping[str, Admitted]) -> Access:
         hidesJobs=table.take("hide-jobs", Kind.TRUTH, False),
         groupsOf=_groups(table.table("groups")),
         services=services,
+        tokens=tokens,
     )
     table.refuseRest()
     return access
@@ -69,13 +75,22 @@ def _groups(table: Table) -> dict[str, frozenset[str]]:
     return groups
 
 
-def _checkers(table: Table) -> list[ICredentialsChecker]:
+def _tokens(table: Table) -> TokenRules:
+    usual = TokenRules()
+    rules = TokenRules(
+        lifetime=table.take("lifetime", Kind.POSITIVE, usual.lifetime),
+        loginLifetime=table.take("login-lifetime", Kind.POSITIVE, usual.loginLifetime),
+        login=table.take("login", Kind.TRUTH, usual.login),
+    )
+    table.refuseRest()
+    return rules
+
+
+def _checkers(passwords: Table) -> list[ICredentialsChecker]:
     checkers: list[Any] = []
-    passwords = table.table("passwords")
-    if passwords.has("file"):
-        file = passwords.take("file", Kind.TEXT, None)
+    if (file := passwords.take("file", Kind.TEXT, None)) is not None:
         try:
-            checkers.append(PasswordFile(Path(file or "")))
+            checkers.append(PasswordFile(Path(file)))
         except UWSError as e:
             passwords.wrong("file", str(e))
     for described in passwords.take("checkers", Kind.TEXTS, ()):

@@ -155,7 +155,10 @@ class Learner(Chore):
 
 
 class KeyForgetter(Chore):
-    """Forgets the idempotency keys that are too old to stand for a job, some at a time."""
+    """
+    Forgets the idempotency keys that are too old to stand for a job, and the tokens that are not
+    good any more, some at a time.
+    """
 
     interval = 3600
     batch = 1000
@@ -165,8 +168,9 @@ class KeyForgetter(Chore):
         self._table = table
 
     async def runOnce(self) -> None:
-        while len(await self._table.run("forgetKeys", {"limit": self.batch})) == self.batch:
-            pass
+        for statement in ("forgetKeys", "forgetTokens"):
+            while len(await self._table.run(statement, {"limit": self.batch})) == self.batch:
+                pass
 
 
 class Sweeper(Chore):

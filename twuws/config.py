@@ -134,6 +134,23 @@ def _content(path: str | None) -> tuple[str, dict[str, Any]]:
     return path, content
 
 
+def passwordFile(path: str) -> Path:
+    """
+    The file of passwords that a configuration file names, whatever else is in it.
+
+    @raise ConfigError: if it names none.
+    """
+    name, content = _content(path)
+    mistakes: list[str] = []
+    auth = Table(name, "", content, mistakes).table("auth")
+    file = auth.table("passwords").take("file", Kind.TEXT, None)
+    if file is None and not mistakes:
+        mistakes.append(f"{name}: [auth.passwords] file: expected the path of a file, found none")
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Path(file)
+
+
 def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table]) -> Config:
     database = values["database"]
     for key, port in (("listen", 8080), ("metrics", 9100)):

@@ -8,6 +8,8 @@ thing, says what is wrong with it, and what would be right.
 
 from __future__ import annotations
 
+from math import ceil
+
 
 class UWSError(Exception):
     """
@@ -125,6 +127,20 @@ class Unavailable(UWSError):
 
     status = 503
     retryAfter = 5
+
+
+class TooManyRequests(Unavailable):
+    """
+    Whoever asks has asked too often.
+
+    @ivar retryAfter: after how many seconds they may again.
+    """
+
+    status = 429
+
+    def __init__(self, message: str, seconds: float) -> None:
+        self.retryAfter = max(1, ceil(seconds))
+        super().__init__(f"{message} Try again in {self.retryAfter} s.")
 
 
 class JobLocked(Unavailable):

@@ -118,6 +118,9 @@ class IAuthenticator(Interface):
         """
         Who has sent this request of Twisted's; its body has not been read.
 
+        C{request.cameFrom} is the address of who has sent it, as far as that is known, and
+        C{request.isConfidential} says whether nobody else can have read it on its way.
+
         C{None} if it has nothing that is for this authenticator: then the next one is asked.
 
         @raise NotAuthenticated: if it has, and that is not right.

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from twuws.holdstatements import HOLD_STATEMENTS
 from twuws.nodestatements import NODE_STATEMENTS
+from twuws.tokenstatements import TOKEN_STATEMENTS
 
 STATEMENTS: dict[str, str] = {
     **HOLD_STATEMENTS,
     **NODE_STATEMENTS,
+    **TOKEN_STATEMENTS,
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
     # Ids are random: one that is there is from a try whose answer was lost.
     "createJob": """

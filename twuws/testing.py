@@ -14,7 +14,8 @@ With pytest, the fixture C{uwsService} is such a service for the tests of a modu
             ...
 
 Without the fixture C{uwsConfig} it serves the examples.  Without pytest there is L{running}.
-The suite for backends is L{twuws.backendcontract.BackendContract}.
+The suite for backends is L{twuws.backendcontract.BackendContract}, that for authenticators
+L{twuws.authenticatorcontract.AuthenticatorContract}.
 
 Everything here blocks; no reactor is installed.
 """

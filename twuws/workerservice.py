@@ -24,7 +24,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from twuws import schema
-from twuws.composition import embeddedPostgres, makeDataDir, makeServices
+from twuws.composition import embeddedPostgres, makeDataDir, makeServices, webSettings
 from twuws.config import Config
 from twuws.database import Database, shield
 from twuws.errors import DatabaseUnavailable, UWSError
@@ -116,8 +116,8 @@ class WorkerService(Service):
         from twuws.web.root import RootResource  # Klein would install a reactor
         from twuws.web.site import PoliteSite
 
-        settings = replace(self.config.web, audit=AuditLog(self.config.audit))
-        root = RootResource(services, settings)
+        settings = webSettings(self.config, services[0].database)
+        root = RootResource(services, replace(settings, audit=AuditLog(self.config.audit)))
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
         port = await self._listenAt(self.config.listen, site, "--listen tcp:8081")

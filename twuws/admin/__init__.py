@@ -24,6 +24,12 @@ What C{--json} writes is for programs, and stays as it is:
                                   jobs whose phase changed; null is all services, or owners
     C{holds}                      an array of C{{"jobId", "service", "owner", "since", "who",
                                   "why"}}; see L{Hold}
+    C{passwd}                     C{{"file", "name", "did"}}: added, changed or removed; with
+                                  C{--list} an array of names
+    C{token create}               C{{"token", "id", "owner", "scopes", "label", "made", "madeBy",
+                                  "expires"}}; it expires at null if it never does
+    C{token list}                 an array of the same, without C{token}
+    C{token revoke}               C{{"revoked": ["0c5f…"], "missing": []}}
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 
@@ -52,7 +58,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
-from twuws.admin import commands
+from twuws.admin import commands, passwords
 from twuws.admin.options import SHARED, makeParser
 from twuws.admin.output import Report
 from twuws.admin.session import Session
@@ -76,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = makeParser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    if options.command is conformance.run:  # it needs no reactor, and no database
-        raise SystemExit(conformance.run(options))
+    if options.command in (conformance.run, passwords.run):  # no reactor, and no database
+        raise SystemExit(options.command(options))
     react(_run, (options,))
 
 

@@ -5,19 +5,24 @@ The command line of C{twuws}.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from math import inf
 from typing import Any
 
 import twuws
-from twuws.admin import commands, history, holding, nodes
+from twuws.admin import commands, history, holding, nodes, passwords, tokens
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
 from twuws.node import ON_STOP
 from twuws.options import OPTIONS
 from twuws.phases import Phase
-from twuws.times import parseInstant
+from twuws.times import LONGEST_DURATION, parseInstant
+
+#: Units of time, s.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 #: The options that C{twistd uws} has, too, with the same meaning.
 SHARED = ("database", "data-dir")
@@ -51,6 +56,16 @@ def _seconds(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+
+
+def _period(text: str) -> float:
+    """A time in seconds; infinity for C{never}."""
+    if text == "never":
+        return inf
+    found = re.fullmatch(r"([1-9]\d{0,8})([smhd])", text, re.ASCII)
+    if found is None or (seconds := int(found[1]) * _UNITS[found[2]]) > LONGEST_DURATION:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 12h, 30d or never")
+    return seconds
 
 
 def makeParser() -> argparse.ArgumentParser:
@@ -93,19 +108,23 @@ def _addShared(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _addCommands(parsers: Any) -> None:
-    def add(name: str, command: Callable[..., Any], text: str, example: str) -> Any:
-        parser = parsers.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=f"Example: twuws {name} {example}",
-            allow_abbrev=False,
-        )
-        parser.set_defaults(command=command)
-        _addShared(parser)
-        return parser
+def _add(
+    parsers: Any, before: str, name: str, command: Callable[..., Any], text: str, example: str
+) -> Any:
+    parser = parsers.add_parser(
+        name,
+        help=text,
+        description=f"{text[0].upper()}{text[1:]}.",
+        epilog=f"Example: twuws {before}{name} {example}",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=command)
+    _addShared(parser)
+    return parser
 
+
+def _addCommands(parsers: Any) -> None:
+    add = partial(_add, parsers, "")
     one = add(
         "list",
         commands.listJobs,
@@ -156,6 +175,7 @@ def _addCommands(parsers: Any) -> None:
         one.add_argument(f"--{name}", action="store_true", help=text)
     add("nodes", nodes.listNodes, "list the processes that share the database", "--json")
     _addDrain(add)
+    _addUsers(add, parsers)
     add(
         "upgrade",
         commands.upgrade,
@@ -208,6 +228,52 @@ def _addHolds(add: Callable[..., Any]) -> None:
         if name == "hold":
             one.add_argument("--why", metavar="TEXT", help="the reason, for whoever looks at a job")
     add("holds", holding.listHolds, "list what is held, since when, by whom and why", "--json")
+
+
+def _addUsers(add: Callable[..., Any], parsers: Any) -> None:
+    one = add(
+        "passwd",
+        passwords.run,
+        "give a user a password: it is asked for, or the first line of stdin",
+        "--config uws.toml anna",
+    )
+    one.add_argument(
+        "words", metavar="FILE NAME", nargs="*",
+        help="the file of passwords, unless the configuration names it, and who it is",
+    )  # fmt: skip
+    either = one.add_mutually_exclusive_group()
+    either.add_argument("--delete", action="store_true", help="remove the user instead")
+    either.add_argument("--list", action="store_true", help="list the users instead")
+    token = parsers.add_parser(
+        "token",
+        help="make, list and revoke the tokens with which programs act for users",
+        description="Make, list and revoke the tokens with which programs act for users.",
+        allow_abbrev=False,
+    )
+    below = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    addToken = partial(_add, below, "token ")
+    one = addToken(
+        "create", tokens.createToken, "make a token, and show it once", "--owner anna --expires 7d"
+    )
+    one.add_argument("--owner", required=True, metavar="NAME", help="for whom it stands")
+    one.add_argument(
+        "--scope", nargs="+", action="extend", choices=("read", "write", "admin"),
+        help="what it is good for, as far as its owner may do that; to look is always among it"
+        " [default: read write]",
+    )  # fmt: skip
+    one.add_argument(
+        "--expires", metavar="TIME", type=_period,
+        help="for how long it is good: such as 12h, 30d or never; as the configuration says if"
+        " not given",
+    )  # fmt: skip
+    one.add_argument("--label", metavar="TEXT", help="what it is for, for people")
+    one = addToken("list", tokens.listTokens, "list tokens that are good", "--owner anna")
+    one.add_argument("--owner", metavar="NAME", help="only those of this owner")
+    one = addToken(
+        "revoke", tokens.revokeTokens, "end tokens; services know within seconds", "0c5f5e77ab01"
+    )
+    one.add_argument("tokens", metavar="ID", nargs="*", help="these")
+    one.add_argument("--owner", metavar="NAME", help="all of this owner")
 
 
 def _addServices(parser: Any) -> None:

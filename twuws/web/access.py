@@ -4,13 +4,14 @@ Who may do what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from twuws.errors import Forbidden, JobNotFound, NotAuthenticated
 from twuws.identity import Identity
+from twuws.tokens import TokenRules
 
 
 class Anonymous(StrEnum):
@@ -51,6 +52,8 @@ class Access:
     @ivar admitted: who may use the service; C{None} for everybody.
     @ivar services: the same by the name of a service, for L{below}.
     @ivar groupsOf: the groups of a name, beside those that an authenticator knows of.
+    @ivar tokens: which tokens there are to be of this service's own; C{None} for none.
+    @ivar login: gives who logs in a token, see L{twuws.web.login.Login}; C{None} if nobody can.
     @ivar hidesJobs: somebody else's job is not there (404), rather than not theirs (403).
     """
 
@@ -62,6 +65,8 @@ class Access:
     services: Mapping[str, Admitted] = field(default_factory=dict)
     groupsOf: Mapping[str, frozenset[str]] = field(default_factory=dict)
     hidesJobs: bool = False
+    tokens: TokenRules | None = None
+    login: Callable[..., Any] | None = None
 
     def below(self, name: str) -> Access:
         """The same for one of several services."""

@@ -11,6 +11,7 @@ from twuws.errors import Forbidden, NotAuthenticated, UWSError
 from twuws.jobs import UWSJob
 from twuws.web.controls import Controls
 from twuws.web.identifying import challenge, checkOrigin, identify, identityOf
+from twuws.web.origin import clientAddress, isConfidential
 from twuws.web.settings import WebSettings
 
 #: What is asked of a job besides looking at it that an administrator may ask of any.
@@ -33,12 +34,15 @@ class Admission:
         """
         See who asks, and whether they may use the service.
 
-        Its availability is for everybody, and its capabilities say how to log in (SSO 2.2).
+        To log in, and to see whether it is available, is for everybody; its capabilities say
+        how to log in (SSO 2.2).
 
         @param name: the first step of the way below the service.
         @raise NotAuthenticated, Forbidden: if they may not.
         """
-        if name == "availability":
+        request.cameFrom = clientAddress(request, self._settings.proxies)
+        request.isConfidential = isConfidential(request, self._settings)
+        if name in ("availability", "login"):
             return
         isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
         isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")

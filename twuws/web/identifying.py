@@ -25,9 +25,14 @@ async def identify(request: Any, access: Access) -> Identity:
     """
     who = access.withGroups(await _found(request, access))
     request.identity = who
-    if who.name is not None:
-        request.setHeader("x-vo-authenticated", headerText(who.name))  # SSO 2.3
+    tellWho(request, who)
     return who
+
+
+def tellWho(request: Any, who: Identity) -> None:
+    """Say to somebody as whom they are known (SSO 2.3)."""
+    if who.name is not None:
+        request.setHeader("x-vo-authenticated", headerText(who.name))
 
 
 async def _found(request: Any, access: Access) -> Identity:

@@ -17,6 +17,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", 
 _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\";,]*))\s*", re.ASCII)
 _ELEMENT = re.compile(r"(?:[^\",]|\"(?:[^\"\\]|\\.)*\")+")
+_HERE = ("::1", "::ffff:127.0.0.1")
 _PORTS = {"http": "80", "https": "443"}
 
 #: How long a header can be that a proxy writes, in characters.
@@ -72,8 +73,8 @@ def _forwardedFor(request: Any) -> list[str]:
     Where there are both headers, one may be as the client has sent it (see L{_toldByProxy}).
     """
     one = [_addressOf(value) for value in _values(request, "x-forwarded-for")]
-    pairs = [_PAIR.findall(element) for element in _ELEMENT.findall(_joined(request, "forwarded"))]
-    other = [_addressOf(p[1] or p[2]) for found in pairs for p in found if p[0].lower() == "for"]
+    elements = _elements(_joined(request, "forwarded"))
+    other = [_addressOf(one.get("for", "unknown")) for one in elements]
     if one and other and one[-1] != other[-1]:
         return []
     return one or other
@@ -85,6 +86,13 @@ def _isAddress(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def isConfidential(request: Any, settings: WebSettings) -> bool:
+    """Whether nobody else can have read a request on its way: it came by https, or from here."""
+    address = clientAddress(request, settings.proxies)
+    isHere = address == "unix" or address.startswith("127.") or address in _HERE
+    return isHere or resourceURL(request, settings).startswith("https:")
 
 
 def isHost(text: str) -> bool:
@@ -140,15 +148,24 @@ def _ofForwarded(header: str, proxies: Proxies) -> dict[str, str]:
     trusted one that has added the element: anybody can write those before.
     """
     found: dict[str, str] = {}
-    for element in reversed(_ELEMENT.findall(header)):
-        pairs = (
-            _PAIR.fullmatch(one) for one in re.split(r";(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", element)
-        )
-        told = {p[1].lower(): re.sub(r"\\(.)", r"\1", p[2] or p[3] or "") for p in pairs if p}
+    for told in reversed(_elements(header)):
         found.update({name: told[name] for name in ("host", "proto") if told.get(name)})
         if not proxies.trusts(_addressOf(told.get("for", "unknown"))):
             break
     return found
+
+
+def _elements(header: str) -> list[dict[str, str]]:
+    """What is in each element of C{Forwarded}, by name in lower case."""
+    elements = []
+    for element in _ELEMENT.findall(header):
+        pairs = (
+            _PAIR.fullmatch(one) for one in re.split(r";(?=(?:[^\"]*\"[^\"]*\")*[^\"]*$)", element)
+        )
+        elements.append(
+            {p[1].lower(): re.sub(r"\\(.)", r"\1", p[2] or p[3] or "") for p in pairs if p}
+        )
+    return elements
 
 
 def _addressOf(node: str) -> str:

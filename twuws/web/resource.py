@@ -41,6 +41,7 @@ from twuws.web.controls import (
     takeControls,
 )
 from twuws.web.identifying import askerOf, identityOf
+from twuws.web.login import Login
 from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
@@ -106,6 +107,8 @@ class _Jobs:
             "capabilities": vosi.capabilities,
             "availability": vosi.availability,
         }
+        if settings.access.login is not None:
+            self.children["login"] = Login(settings.access.login, uws.workDirs).answer
 
     @app.route("/", defaults={"path": ""})
     @app.route("/<path:path>")
