@@ -1,6 +1,7 @@
 """
 The conformance kit against the service that the first line of README.rst starts: all three
-examples, at every level, without a failure.
+examples, at every level, without a failure.  Then once more, for what is about users, against
+one that has some.
 
     python3 checkexamples.py DIRECTORY TWUWS [UWS.xsd]
 
@@ -33,17 +34,30 @@ HARD = "--veryshort seconds=0 --load --attack --only 11 20 44 45 53 99 100 101 1
 #: What is checked with none of them, and where it is.
 ELSEWHERE = {
     *("70", "72"),  # no example takes XML, or has a limit that is worth sending
-    *("80", "81"),  # nor knows users
     *("55", "84", "L18", "L20", "L21", *(str(number) for number in range(86, 95))),
 }
 
+#: A service with users, of whom one has a password and the other a token.
+USERS = """
+[auth.passwords]
+file = "passwords"
+[auth.tokens]
+[services.sleep]
+command = ["sleep", "{seconds}"]
+parameters = {seconds = {type = "Real"}}
+"""
+WITH_USERS = "--veryshort seconds=0 --long seconds=600 --only H 1 5 14 79 --user anna"
 
-def conforms(url, twuws, arguments, directory, xsd):
+
+def conforms(url, twuws, arguments, directory, xsd, **secrets):
     """Run the kit; the checks that passed."""
     report = directory / f"report-{time.monotonic_ns()}.json"
     command = [twuws, "check", url, "--json", str(report), *arguments.split(), *xsd]
     began = time.monotonic()
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=900,
+        env={**os.environ, **secrets},
+    )  # fmt: skip
     outcomes = json.loads(report.read_text())["checks"] if report.exists() else []
     failed = [one["id"] for one in outcomes if one["status"] not in ("passed", "skipped")]
     if done.returncode or failed or not outcomes:
@@ -52,6 +66,27 @@ def conforms(url, twuws, arguments, directory, xsd):
     made = done.stdout.strip().splitlines()[-1]
     say(f"{url}: {len(passed)} passed after {time.monotonic() - began:.0f} s. {made}")
     return passed, {one["id"] for one in outcomes}
+
+
+def withUsers(directory, port, twuws, xsd):
+    """The same for a service that has users, in the same directory."""
+    (directory / "users.toml").write_text(USERS)
+    ours = [directory / ".venv/bin/twuws"]
+    subprocess.run(
+        [*ours, "passwd", "passwords", "anna"], cwd=directory, input=b"wonderland", check=True
+    )
+    line = ".venv/bin/twistd -n uws --config users.toml"
+    service = Service(line, directory, port, patience=60, names="sleep")
+    token = subprocess.run(
+        [*ours, "token", "create", "--config", "users.toml", "--owner", "bob"],
+        cwd=directory, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    url = f"{service.url}/sleep/async"
+    known = {"UWS_PASSWORD": "wonderland", "UWS_OTHER_TOKEN": token}
+    report = conforms(url, twuws, WITH_USERS, directory, xsd, **known)
+    check("checks of users that did not pass", sorted({"80", "81", "82", "85"} - report[0]), [])
+    service.interrupt()
+    return report
 
 
 def main(directory, twuws, xsd):
@@ -69,10 +104,11 @@ def main(directory, twuws, xsd):
         with ThreadPoolExecutor() as pool:  # they wait most of the time
             reports = list(pool.map(run, EXAMPLES.items()))
         reports.append(run(("sleep", HARD)))
+        service.interrupt()
+        reports.append(withUsers(directory, port, twuws, xsd))
         seen = set().union(*(passed for passed, _ in reports))
         known = set().union(*(all for _, all in reports))
         check("checks that no example passed", sorted(known - seen - ELSEWHERE), [])
-        service.interrupt()
         check("processes left", processesIn(directory, database), {})
     finally:
         for number in processesIn(directory, database):

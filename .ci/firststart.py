@@ -40,7 +40,7 @@ def say(words):
 class Service:
     """A command line in the foreground of a terminal of its own."""
 
-    def __init__(self, line, directory, port, patience):
+    def __init__(self, line, directory, port, patience, names="messier, digest, sleep"):
         self.url = f"http://127.0.0.1:{port}"
         self.log = directory.parent / f"{directory.name}-{time.monotonic_ns()}.log"
         began = time.monotonic()
@@ -51,7 +51,7 @@ class Service:
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
-        while f"twuws serves messier, digest, sleep at {self.url}/" not in self.said():
+        while f"twuws serves {names} at {self.url}/" not in self.said():
             if self.process.poll() is not None or time.monotonic() > began + patience:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 raise SystemExit(f"{line}: it does not start:\n{self.said()}")

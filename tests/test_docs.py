@@ -18,6 +18,7 @@ from twuws import config
 from twuws.errors import ConfigError
 from twuws.options import OPTIONS
 from twuws.parameters import TYPES
+from twuws.tokens import TokenRules
 
 ROOT = Path(__file__).parent.parent
 NO_KEY = "qqqqqqqqqqqq"
@@ -54,12 +55,27 @@ def test_well_formed(path):
 def test_process(tmp_path):
     assert known(tmp_path, "NO_KEY\n" + PROGRAM) == {
         *documented("The process"),
-        *("services", "http", "fetch"),
+        *("services", "http", "fetch", "auth"),
     }
 
 
 def test_http(tmp_path):
     assert known(tmp_path, PROGRAM + "[http]\nNO_KEY", "http") == set(documented("HTTP"))
+
+
+@pytest.mark.parametrize(
+    ("table", "number"), [("auth", 0), ("auth.passwords", 1), ("auth.tokens", 2)]
+)
+def test_users(tmp_path, table, number):
+    found = known(tmp_path, PROGRAM + f"[{table}]\nNO_KEY", table)
+    assert found == set(documented("Users", number))
+
+
+def test_lifetimes():
+    text = (ROOT / "docs/configuration.rst").read_text()
+    rules = TokenRules()
+    for name, value in (("lifetime", rules.lifetime), ("login-lifetime", rules.loginLifetime)):
+        assert re.search(rf"^``{name}`` +{value} ", text, re.MULTILINE)
 
 
 def test_fetch(tmp_path):

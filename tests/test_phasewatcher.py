@@ -16,7 +16,7 @@ def told(database):
     from twisted.internet.defer import Deferred
 
     watcher, told = PhaseWatcher(database), []
-    watcher.observers.append(lambda *what: told.append(what))
+    watcher.observers.add(lambda *what: told.append(what))
     watcher.startService()
     pytest_twisted.blockon(Deferred.fromCoroutine(until(lambda: told)))
     yield watcher, told

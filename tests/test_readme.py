@@ -196,6 +196,13 @@ def test_readme(reader):
 
 
 @pytest.mark.slow
+def test_authentication(reader):
+    page = documented("docs/authentication.rst")
+    paste(reader, "docs/authentication.rst", [block for block in page if block.language])
+    assert reader.compared == sum(block.language == "text" for block in page) == 6
+
+
+@pytest.mark.slow
 def test_embedding(reader):
     """It goes on from README.rst; what has no language there is only to be read."""
     before = documented("README.rst")

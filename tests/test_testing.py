@@ -270,7 +270,7 @@ def test_fixtureAlone(tmp_path):
 
 
 def test_lightImport():
-    """Neither Klein nor a reactor come with it, nor with the suites."""
+    """Neither Klein nor a reactor come with it, nor with the suites of contracts."""
     check = (
         "import sys, json\n"
         "import twuws.authenticatorcontract, twuws.backendcontract, twuws.testing\n"

@@ -23,7 +23,7 @@ def uws(database, tmp_path):
 
     uws = UWS(UWSJob, database=database, directory=tmp_path / "jobs", name="some")
     connected = Deferred()
-    uws.watcher.observers.append(lambda *ignored: connected.called or connected.callback(None))
+    uws.watcher.observers.add(lambda *ignored: connected.called or connected.callback(None))
     uws.watcher.startService()
     pytest_twisted.blockon(connected)
     yield uws

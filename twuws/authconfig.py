@@ -34,7 +34,9 @@ def readAuth(table: Table, services: Mapping[str, Admitted]) -> Access:
     if checkers := _checkers(passwords):
         authenticators.append(PasswordAuthenticator(checkers, cleartext))
     authenticators += readLogins(table)
-    tokens = _tokens(table.table("tokens")) if table.has("tokens") else None
+    hasTokens = table.has("tokens")  # though the table be empty
+    rules = _tokens(table.table("tokens"))
+    tokens = rules if hasTokens else None
     canLogIn = bool(authenticators) or tokens is not None
     usual = Anonymous.CREATE if canLogIn else Anonymous.ALL
     anonymous = table.take("anonymous", Kind.TEXT, usual)

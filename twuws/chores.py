@@ -133,17 +133,17 @@ class Learner(Chore):
 
     def __init__(self, services: Sequence[UWS], quoter: Quoter) -> None:
         super().__init__(services[0].database.reactor)
-        self._watchers = {id(uws.watcher): uws.watcher for uws in services}.values()
+        self._watchers = [uws.watcher for uws in services]
         self._quoter = quoter
 
     def startService(self) -> None:
         for watcher in self._watchers:
-            watcher.observers.append(self._heard)
+            watcher.observers.add(self._heard)
         super().startService()
 
     async def stopService(self) -> None:
         for watcher in self._watchers:
-            watcher.observers.remove(self._heard)
+            watcher.observers.discard(self._heard)
         await super().stopService()
 
     def _heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:

@@ -70,8 +70,7 @@ class Dispatcher(Service):
         super().startService()
         self.attempts.isOpen = True
         for uws in self.services.values():
-            if self.heard not in uws.watcher.observers:
-                uws.watcher.observers.append(self.heard)
+            uws.watcher.observers.add(self.heard)
         self._loop.start(self.interval)
 
     async def stopService(self) -> None:
@@ -82,8 +81,7 @@ class Dispatcher(Service):
         super().stopService()
         self.attempts.isOpen = False
         for uws in self.services.values():
-            if self.heard in uws.watcher.observers:
-                uws.watcher.observers.remove(self.heard)
+            uws.watcher.observers.discard(self.heard)
         if self._loop.running:
             self._loop.stop()
         if self._looking is not None:

@@ -117,8 +117,7 @@ class JobServices(MultiService):
                 await deferLater(self._database.reactor, 1)
         for uws in self._services:
             uws.leaving = None
-            if self._heard not in uws.watcher.observers:
-                uws.watcher.observers.append(self._heard)
+            uws.watcher.observers.add(self._heard)
         super().startService()
 
     def _notStarted(self, failure: Failure) -> None:
@@ -227,8 +226,7 @@ class JobServices(MultiService):
             return
         await self.drain()
         for uws in self._services:
-            if self._heard in uws.watcher.observers:
-                uws.watcher.observers.remove(self._heard)
+            uws.watcher.observers.discard(self._heard)
         await super().stopService()
         try:
             await self.node.leave()

@@ -28,7 +28,7 @@ class PhaseWatcher(Service):
     def __init__(self, database: Database) -> None:
         self._listener = Listener(database, database.schema, self._notified, self._connected)
         self._waiting: dict[str, list[Deferred[None]]] = {}
-        self.observers: list[Callable[[str | None, str | None, str | None], object]] = []
+        self.observers: set[Callable[[str | None, str | None, str | None], object]] = set()
 
     def startService(self) -> None:
         super().startService()
@@ -73,10 +73,10 @@ class PhaseWatcher(Service):
             return
         jobId, phase, service = payload.split(" ", 2)
         self._wake(jobId)
-        for observer in self.observers:
+        for observer in [*self.observers]:
             observer(jobId, phase, service)
 
     def _connected(self) -> None:
         self.wakeAll()
-        for observer in self.observers:
+        for observer in [*self.observers]:
             observer(None, None, None)
