@@ -876,7 +876,8 @@ async def test_slots(services):
             job.goOn.callback(None)
             done.append(job.jobId)
             await ended(uws, job.jobId)
-        assert done == jobIds
+        # Of two that are started at a time either may begin first.
+        assert all(abs(jobIds.index(jobId) - place) <= 1 for place, jobId in enumerate(done))
 
 
 async def test_ends_while_somebody_holds_the_job(services):

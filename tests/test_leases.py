@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from tests.jobclasses import Shell
 from tests.working import isAlive, readable, until
@@ -162,6 +162,22 @@ async def test_lapse(services):
     Here.begun[1].goOn.callback(None)
     assert (await services["here"].untilEnded(here, 10)).phase == "COMPLETED"
     await jobServices.stopService()
+
+
+async def test_lapse_that_two_have_seen(services):
+    """The lease that one of them has got since stays, when the other is through with the old."""
+    node = nodeOf(services, "a")
+    await node.beat()
+    node.leaseEnds = clock() - 1
+    slow: Deferred[None] = Deferred()
+    lapses = [slow, succeed(None)]
+    node.onLapse = lambda: lapses.pop(0)
+    other = Deferred.fromCoroutine(node.checkLease())
+    await node.beat()
+    assert node.hasLease
+    slow.callback(None)
+    await other
+    assert node.hasLease
 
 
 async def test_claimed_and_not_begun_when_the_lease_ran_out(services):

@@ -122,11 +122,13 @@ class Node:
 
     async def checkLease(self) -> None:
         """See whether the lease has run out, and have all work ended if it has."""
-        if self.leaseEnds and not self.hasLease:
+        ended = self.leaseEnds
+        if ended and not self.hasLease:
             log.warn("the lease of {node} has run out: its work ends", node=self.name)
             self.counters.leaseLapses.inc()
             await self.onLapse()
-            self.leaseEnds = 0.0
+            if self.leaseEnds == ended:  # who has seen it at the same time may have a new one
+                self.leaseEnds = 0.0
 
     async def beat(self) -> None:
         """
