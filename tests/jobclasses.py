@@ -119,3 +119,22 @@ class Bulky(UWSJob):
         for i in range(self.number):
             with self.openResult(f"small{i}", "text/plain"):
                 pass
+
+
+class Opening(UWSJob):
+    """Opens a file that is not there."""
+
+    path = parameters.Text(required=True)
+
+    def run(self):
+        open(os.path.abspath(self.path)).close()
+
+
+class OpeningHere(UWSJob):
+    """The same in the service's process, in the job's directory or elsewhere."""
+
+    path = parameters.Text(required=True)
+
+    async def run(self):
+        with self.openResult("other", "text/plain") as other:
+            open(os.path.join(os.path.dirname(other.name), self.path)).close()

@@ -48,6 +48,19 @@ def test_history(keeping):
         assert event["who"] in line
 
 
+@pytest.mark.parametrize("which", ["job", "owner", "service"])
+def test_whoHoldsAndReleases(keeping, which):
+    """The same name as whoever runs or aborts: of one job, or of all."""
+    jobId = keeping.job(parameters={"seconds": ["5"]}, owner="ann")
+    given = {"job": [jobId], "owner": ["--owner", "ann"], "service": ["--service", "sleep"]}[which]
+    for words in (["run", jobId], ["hold", *given], ["release", *given], ["destroy", jobId]):
+        keeping(*words)
+    events = keeping.json("history", jobId)["events"][1:]
+    assert [(e["phase"], e["who"]) for e in events] == [
+        (phase, WHO) for phase in ("QUEUED", "HELD", "QUEUED", None)
+    ]
+
+
 def test_historyOfWhatWasDestroyed(keeping):
     jobId, other = keeping.job(), keeping.job(phase="ERROR")
     keeping("destroy", jobId)

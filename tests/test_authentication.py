@@ -24,9 +24,10 @@ from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import Unavailable
 from twuws.identity import Identity
 from twuws.interfaces import IAuthenticator
+from twuws.proxies import Proxies
 from twuws.web.access import Access, Admitted, Anonymous
 from twuws.web.resource import UWSResource
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 

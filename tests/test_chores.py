@@ -16,6 +16,7 @@ import psutil
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import deferLater
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from tests.jobclasses import Shell
 from tests.test_database import databaseOf, ownServer  # noqa: F401, a fixture
@@ -810,6 +811,43 @@ async def test_outcome_that_is_no_utf8(services):
     await Reporter(uws, record).finish(Outcome.failed(name, name))
     job = await uws.getJob(record.jobId)
     assert (job.phase, job.error.message, job.jobInfo["message"]) == ("ERROR", name, name)
+
+
+async def test_ended_by_others_meanwhile(services, loggedErrors, monkeypatch):
+    """What can't be recorded is not told twice, if others have ended the job since."""
+    uws = services["here"]
+
+    async def recordOutcome(jobId, *more):
+        monkeypatch.undo()
+        await uws.abort(jobId)
+        raise ValueError("no such outcome")
+
+    said = []
+    async with running(services) as jobServices, telling(said):
+        jobId = await started(uws)
+        await until(lambda: Here.begun)
+        monkeypatch.setattr(uws, "recordOutcome", recordOutcome)
+        Here.begun[0].goOn.callback(None)
+        await until(lambda: not len(jobServices.dispatcher.attempts))
+    assert (await uws.getJob(jobId)).phase == "ABORTED"
+    assert [failure.type for failure in loggedErrors] == [ValueError]
+    loggedErrors.clear()
+    assert said == [f"{jobId}: attempt 1 ended too late to be recorded"]
+
+
+@asynccontextmanager
+async def telling(said):
+    """What the attempts tell the log meanwhile that is no trouble."""
+
+    def observe(event):
+        if event["log_namespace"] == "twuws.attempts" and event["log_level"] is LogLevel.info:
+            said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)
 
 
 async def test_suspended_work_that_ends(services):

@@ -35,6 +35,7 @@ command = ["cat", ["--from", "{low}"], "{image}"]
 stdin = "{image}"
 restartable = true
 check-at-run = true
+cost-depends-on = ["image", "low"]
 [services.two.parameters]
 image = {type = "File", required = true, description = "the image"}
 how-to = {type = "Document"}
@@ -81,6 +82,7 @@ def test_everything(load):
     assert (cut.title, cut.restartable, cut.stdin) == ("Cut", True, "{image}")
     assert cut.command == ("cat", ("--from", "{low}"), "{image}")
     assert cut.valuesAreCheckedAtRun is True
+    assert cut.costDependsOn == ("image", "low")
     assert isinstance(cut.image, File)
     assert isinstance(cut.declarations["how-to"], Document)
     assert isinstance(cut.low, Real)
@@ -88,6 +90,15 @@ def test_everything(load):
     assert (cut.how.choices, cut.how.multiple, cut.how.default) == (("a", "b"), True, "b")
     assert cut.yes.default is True
     assert [r["id"] for r in cut.programResults] == ["out.txt", "extra"]
+
+
+@pytest.mark.parametrize("value", ['["low", "hihg"]', '"low"', "[1]"])
+def test_cost_depends_on_parameters(load, value):
+    """Names that no parameter has are mistakes, told with those that there are."""
+    wanted = r"names of parameters \(high, low\), found 'hihg'" if "hihg" in value else "a list"
+    with pytest.raises(ConfigError, match=f"cost-depends-on: expected {wanted}"):
+        load(PROGRAM + f"cost-depends-on = {value}\n"
+             "[services.a.parameters]\nlow = {type = 'Real'}\nhigh = {type = 'Real'}")  # fmt: skip
 
 
 @pytest.mark.parametrize(

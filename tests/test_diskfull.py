@@ -236,9 +236,9 @@ async def test_jobFile(disk, start):
 
 @pytest.mark.parametrize("words", ["", "2>/dev/null"])
 async def test_program(disk, start, words):
-    """A program that finds no room for its result, whether it says so or not."""
+    """A program that finds no room for a file, whether it says so or not."""
     serving = await start(Shell)
-    url = await create(serving, True, script=f"head -c 4000000 /dev/zero {words}")
+    url = await create(serving, True, script=f"head -c 4000000 /dev/zero {words} >large")
     message, kind = await failed(serving, url)
     assert message.startswith(f"sh ended with exit status 1; {FULL}")
     assert kind == "transient"
@@ -248,6 +248,32 @@ async def test_program(disk, start, words):
     await serving.post(next_ + "/phase", {"PHASE": "RUN"})
     await completed(serving, next_)
     assert (await serving.get(next_ + "/results/out")).text == "hello\n"
+
+
+@pytest.mark.parametrize("end", ["", "|| exit 0", "|| exit 3", "& trap '' PIPE; wait; exit 0"])
+async def test_programThatPrints(disk, start, end):
+    """What a program prints is whole or no result, whatever the program makes of that."""
+    serving = await start(Shell)
+    url = await create(serving, True, script=f"head -c 4000000 /dev/zero {end}")
+    message, kind = await failed(serving, url)
+    assert message == f"What sh wrote could not be stored whole: {FULL}"
+    assert kind == "transient"
+    assert (await serving.get(url + "/results/out")).status == 404
+
+
+async def test_roomForAPart(disk, start, tmp_path):
+    """What it wrote before the disk was full is not all, so it is not the result."""
+    serving = await start(Shell)
+    goOn = tmp_path / "goOn"
+    script = f"echo a; while ! [ -e {goOn} ]; do sleep 0.05; done; head -c 9000 /dev/zero; exit 0"
+    url = await create(serving, True, script=script)
+    out = serving.uws.workDirs.forJob(url.rpartition("/")[2]).results / "out.txt"
+    await until(lambda: out.exists() and out.stat().st_size)
+    disk.fill()
+    goOn.touch()
+    message, _ = await failed(serving, url)
+    assert message == f"What sh wrote could not be stored whole: {FULL}"
+    assert out.stat().st_size > 2  # in the last page of the file there was room
 
 
 @pytest.mark.parametrize("jobClass", [Bulky, Here])
@@ -437,8 +463,8 @@ def test_messagesHaveNoPaths():
     """What is told of a disk is for clients."""
     from twuws.endings import notStored
 
-    error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/secret")
+    error = OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "/secret/file")
     assert notStored("It", error).error.message == f"It: {FULL}"
-    other = OSError(errno.EIO, os.strerror(errno.EIO), "/secret")
-    assert notStored("It", other).error.message == "It: Input/output error"
+    other = OSError(errno.EIO, os.strerror(errno.EIO), "/secret/file")
+    assert notStored("It", other).error.message == "It: Input/output error: file"
     assert "secret" not in json.dumps(notStored("It", other).asJSON())

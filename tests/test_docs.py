@@ -25,9 +25,9 @@ NO_KEY = "qqqqqqqqqqqq"
 PROGRAM = '[services.a]\ncommand = ["cat"]\n'
 
 
-def documented(title, number=0):
+def documented(title, number=0, page="docs/configuration.rst"):
     """The keys in the first column of a section's table: the first one, or a later one."""
-    text = (ROOT / "docs/configuration.rst").read_text()
+    text = (ROOT / page).read_text()
     section = re.search(rf"\n{title}\n-+\n(.*?)(?=\n\S[^\n]*\n---|\Z)", text, re.DOTALL)
     tables = re.findall(r"^=+ =[= ]*\nkey .*?\n=[= ]+\n(.*?)\n=[= ]+$", section[1], re.M | re.S)
     return re.findall(r"^``([^`]+)``", tables[number], re.MULTILINE)
@@ -81,6 +81,20 @@ def test_lifetimes():
 def test_fetch(tmp_path):
     title = "Uploads from URLs"
     assert known(tmp_path, PROGRAM + "[fetch]\nNO_KEY", "fetch") == set(documented(title))
+
+
+@pytest.mark.parametrize(
+    ("table", "title"),
+    [
+        ("oidc", "Tokens of OpenID Connect"),
+        ("proxy", "A header that a proxy sets"),
+        ("certificates", "Certificates"),
+    ],
+)
+def test_logins(tmp_path, table, title):
+    text = PROGRAM + f"[auth.{table}]\nNO_KEY"
+    expected = documented(title, page="docs/logins.rst")
+    assert known(tmp_path, text, f"auth.{table}") == set(expected)
 
 
 def test_options_come_first():

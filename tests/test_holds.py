@@ -327,6 +327,23 @@ async def test_run_and_hold_at_once(uws, make, node):
     await second.stopService()
 
 
+async def test_what_a_run_costs(uws, database):
+    """That holds are looked at takes no round trip more than a move to QUEUED always took."""
+    jobId = await uws.getNewJobId()
+    sent = []
+    execute = database.execute
+
+    def counted(connection, cursor, sql, args):
+        sent.append(sql)
+        return execute(connection, cursor, sql, args)
+
+    database.execute = counted
+    await uws.run(jobId)
+    own = [sql for sql in sent if "jobs" in sql]
+    assert len(own) == 3, own  # the lock, the hold, the move
+    assert len(sent) == 6, sent  # with the beginning of the transaction, its patience, and its end
+
+
 async def test_run_that_has_looked_is_waited_for(uws, database):
     """A hold does not come between the look at the holds and the move to QUEUED."""
     jobId = await uws.getNewJobId()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import socket
 import time
 from functools import partial
@@ -17,7 +18,8 @@ from twisted.web.http_headers import Headers
 
 from tests.serving import HREF, serve
 from tests.validation import validate
-from twuws.web.settings import Proxies, WebSettings
+from twuws.proxies import Proxies
+from twuws.web.settings import WebSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
@@ -433,3 +435,35 @@ def test_proxies():
     assert not Proxies(["10.0.0.0/8"]).trusts("unknown")
     with pytest.raises(ValueError, match=r"10\.0\.0\.1/8"):
         Proxies(["10.0.0.1/8"])
+
+
+@pytest.mark.parametrize(
+    ("mediaType", "isShown"),
+    [
+        ("text/plain", True),
+        ("text/csv; charset=utf-8", True),
+        ("image/png", True),
+        ("text/html", False),
+        ("TEXT/HTML", False),
+        ("image/svg+xml", False),
+        ("application/xhtml+xml", False),
+        ("text/xml", False),
+        ("application/javascript", False),
+        ("whatever", False),
+    ],
+)
+async def test_files_do_nothing_in_browsers(serving, mediaType, isShown):
+    """Who sends a file says of what kind it is, and may mean harm to who looks at it."""
+    answer = await serving.client.post(
+        serving.url,
+        files={"f": ("it's.html", mediaType, io.BytesIO(b"<script>alert(1)</script>"))},
+        allow_redirects=False,
+    )
+    url = answer.headers.getRawHeaders("location")[0]
+    answer = await serving.get(url + "/parameters/f")
+    assert answer.status == 200
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(policy)
+    shown = answer.headers.get("content-disposition", "inline")
+    assert shown == "inline" if isShown else shown.startswith("attachment; filename*=UTF-8''")

@@ -20,7 +20,8 @@ from tests.test_hangup import FORM, hangUp, isHealthy, request
 from tests.validation import validate
 from twuws import parameters as p
 from twuws.jobs import Result, UWSJob
-from twuws.web.settings import Proxies, WebSettings
+from twuws.proxies import Proxies
+from twuws.web.settings import WebSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 

@@ -23,9 +23,10 @@ from twuws.chore import Chore
 from twuws.database import Database
 from twuws.dispatcher import Dispatcher
 from twuws.jobs import UWSJob
+from twuws.proxies import Proxies
 from twuws.times import parseInstant
 from twuws.uws import UWS
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 from twuws.web.vosi import VOSI
 
 PUBLISHED = Path(__file__).parent.parent.parent / "shared" / "xsd"

@@ -107,6 +107,29 @@ async def test_who_comes_second_waits_for_the_first(uws, database):
     assert await jobs(uws) == [made]
 
 
+@pytest.mark.parametrize("inDoubt", [False, True])
+async def test_who_has_waited_for_too_long_leaves_nothing(uws, database, monkeypatch, inDoubt):
+    """The directory of the job that was not made goes at once, unless it may have been made."""
+    uws.lockTimeout = 0.1
+    record, real, tries = uws._draft({}).record, uws._insert, []
+
+    async def insert(*more):
+        tries.append(more)
+        if inDoubt and len(tries) == 1:
+            raise DatabaseUnavailable
+        return await real(*more)
+
+    monkeypatch.setattr(uws, "_insert", insert)
+    async with database.transaction() as t:
+        assert await uws.table.useKey(record, "k", t) is None
+        with pytest.raises(DatabaseUnavailable):
+            await uws.getNewJobId(timeout=0.5, idempotencyKey="k")
+        assert len(tries) > 1
+        assert len(directories(uws)) == inDoubt
+        await t.execute("ROLLBACK")
+    assert await jobs(uws) == []
+
+
 async def test_the_answer_of_the_database_was_lost(uws, monkeypatch):
     """It is asked again, and the job is the one that was made; even if it is gone by then."""
     real, made = uws._insert, []
@@ -301,13 +324,24 @@ async def test_bad_keys_over_http(serving):
         {"data": {"IDEMPOTENCY-KEY": "é"}},
         {"data": {"IDEMPOTENCY-KEY": ""}},
         {"data": {"IDEMPOTENCY-KEY": "a" * 1000}},
-        {"data": {"IDEMPOTENCY-KEY": "a"}, "headers": {"Idempotency-Key": "b"}},
+        {"data": [("IDEMPOTENCY-KEY", "a"), ("idempotency-key", "b")]},
     ):
         answer = await serving.post("", **more)
         assert (answer.status, answer.text[:16]) == (400, "Idempotency-Key:"), more
     assert await jobs(serving.uws) == []
     longest = {"Idempotency-Key": "a" * 255}
-    assert await serving.create({"IDEMPOTENCY-KEY": "a" * 255}, headers=longest)
+    assert await serving.create({}, headers=longest)
+
+
+@pytest.mark.slow
+async def test_the_key_in_the_request_counts_first(serving):
+    """A proxy that sends a header cannot know whether there is a key in the body."""
+    urls = {
+        await serving.create({"IDEMPOTENCY-KEY": "a"}, headers={"Idempotency-Key": key})
+        for key in ("b", "c")
+    }
+    assert len(urls) == 1
+    assert await serving.create({}, headers={"Idempotency-Key": "b"}) not in urls
 
 
 @pytest.mark.slow

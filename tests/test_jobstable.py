@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twuws.database import asJSON
 from twuws.jobs import JobError, JobRecord, Result
 from twuws.jobstable import JobsTable, ListFilters
 from twuws.phases import Phase
@@ -237,6 +238,26 @@ CASES = {
         10,
     ),
     "overdueJobs": ("overdueJobs", {"services": ["many"]}, 30),
+    "runTimes": (
+        "runTimes",
+        {
+            "services": ["many", "none"],
+            "after": ["-infinity", "-infinity"],
+            "names": asJSON({"many": ["seconds"]}),
+            "limit": 100,
+        },
+        100 + 20,
+    ),
+    "runTimes, later": (
+        "runTimes",
+        {
+            "services": ["many"],
+            "after": [datetime.now(UTC) + timedelta(hours=1)],
+            "names": asJSON({"many": ["seconds"]}),
+            "limit": 100,
+        },
+        0,
+    ),
 }
 
 
@@ -259,6 +280,16 @@ async def test_cost_of_metrics(many):
     nodes = await explained(many, "queueNow", services=["many"])
     assert not [n for n in nodes if n["Node Type"] == "Seq Scan" and n["Relation Name"] == "jobs"]
     assert read(nodes) <= 2 * 5000 + 5000, read(nodes)
+
+
+@pytest.mark.slow
+async def test_cost_of_quotes(many):
+    """A look at the queue looks at all that is in it, and at few jobs."""
+    nodes = await explained(many, "lineNow", names=asJSON({"many": ["seconds"]}), limit=1000)
+    assert not [n for n in nodes if n["Node Type"] == "Seq Scan" and n["Relation Name"] == "jobs"]
+    jobs = [n for n in nodes if n.get("Relation Name") == "jobs"]
+    assert read(jobs) <= 1000 + 100, read(jobs)
+    assert read(nodes) <= 3 * 5000 + 1000 + 100, read(nodes)
 
 
 async def test_pages_are_complete(database):

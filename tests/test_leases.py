@@ -82,9 +82,9 @@ def test_file(tmp_path):
     before = os.stat(lease.path)
     job = tmp_path / "jobs/ab/abc"
     job.mkdir(parents=True)
-    lease.take(job)
-    lease.take(job)
-    watched = WatchedLease(job)
+    lease.take(job, 1)
+    lease.take(job, 1)
+    watched = WatchedLease(job, 1)
     assert watched.isThere
     assert not watched.isOver(before=90)
     assert watched.isOver(before=101)
@@ -100,8 +100,20 @@ def test_file(tmp_path):
     assert watched.isOver(before=1001)
 
 
+def test_leaseOfALaterAttempt(tmp_path):
+    """It is not for work that was held up until others had taken its place."""
+    first, second = LeaseFile(tmp_path, "first"), LeaseFile(tmp_path, "second")
+    first.renew(clock() + 1)
+    first.take(tmp_path, 1)
+    watched = WatchedLease(tmp_path, 1)
+    second.renew(clock() + 1000)
+    second.take(tmp_path, 2)
+    assert watched.isOver(before=2)
+    assert not WatchedLease(tmp_path, 2).isOver(before=2)
+
+
 def test_noLease(tmp_path):
-    watched = WatchedLease(tmp_path)
+    watched = WatchedLease(tmp_path, 1)
     assert not watched.isThere
     assert not watched.isOver(before=10**9)
 

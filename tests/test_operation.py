@@ -19,10 +19,12 @@ import threading
 import urllib.parse
 import urllib.request
 import venv
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import psycopg2
@@ -336,6 +338,15 @@ def test_systemdKnowsIt(makeHost, name, instance, tmp_path):
     assert (done.returncode, ours) == (0, [])
 
 
+def test_mountOptions():
+    """Each is said to be for something, and what was not tried is said, too."""
+    text = (ROOT / PAGE).read_text().split("\nNFS\n---\n")[1].split("\nClocks\n")[0]
+    options = re.search(r" nfs4  (\S+)  0 0\n", text)[1].split(",")
+    assert sorted(options) == sorted(re.findall(r"^``(\S+)``$", text, re.MULTILINE))
+    assert {"hard", "lookupcache=positive"} < set(options)
+    assert "None of this has been tried on a real NFS server" in text
+
+
 # Stopping
 
 
@@ -383,6 +394,51 @@ def test_finishingBeforeAReboot(makeHost):
     service.stop()
     assert list(host.work()) == []
     assert host.rows("SELECT phase FROM jobs") == [("COMPLETED",)]
+
+
+# At work
+
+
+@pytest.mark.slow
+def test_atWork(makeHost):
+    """The commands of the page, in its order, do what it says."""
+    host = makeHost()
+    service = host.start()
+    setting, *blocks = (block.text for block in section(PAGE, "At work"))
+    assert all(line.startswith("twuws ") for text in blocks for line in text.splitlines())
+    nodes, job, holds, room = (text.splitlines() for text in blocks)
+    ended = create(host.port, "lasting", word="ended", PHASE="RUN")
+    waitUntil(lambda: phaseOf(ended) == "COMPLETED")
+
+    def told(line, **named):
+        for name, value in named.items():
+            line = re.sub(rf"\b{name}\b", value, line)
+        return host.paste(setting + line)
+
+    shown, history = (told(line, JOB=idOf(ended)) for line in job)
+    assert f"directory      {host.path}/lib/jobs/" in shown
+    assert [line.split()[1] for line in history.splitlines()[1:]] == [
+        *("PENDING", "QUEUED", "EXECUTING", "COMPLETED"),
+    ]
+    hold, held, release = holds
+    told(hold)
+    waiting = create(host.port, "sleep", seconds="0", PHASE="RUN")
+    assert phaseOf(waiting) == "HELD"
+    assert "The catalogue is being updated." in ask(waiting)[1]
+    assert "The catalogue is being updated." in told(held)
+    assert told(release) == "1 job is QUEUED now\n"
+    waitUntil(lambda: phaseOf(waiting) == "COMPLETED")
+    assert " admin " in told(job[1], JOB=idOf(waiting))
+    told("twuws abort JOB", JOB=idOf(failed := create(host.port, "lasting", word="no")))
+    look, clean = room
+    assert clean == look.replace("--dry-run ", "")
+    assert told(look) == f"{idOf(failed)} lasting\n1 job would be destroyed\n"
+    assert phaseOf(failed) == "ABORTED"
+    assert told(clean) == f"{idOf(failed)} lasting\n1 job destroyed\n"
+    look, drain = nodes
+    (node,) = (line.split()[0] for line in told(look).splitlines()[1:])
+    assert told(drain, NODE=node).endswith(f"{node} has left\n")
+    assert service.process.wait(10) == 0
 
 
 # Logs
@@ -742,15 +798,17 @@ def test_whatRunsKeepsItsEnvironment(pair):
         raise AssertionError("there is no runner")
 
 
-@pytest.mark.slow
-@needs("nginx")
-def test_upgradeBehindNginx(pair):
-    """The same with clients that know one address only: nginx's, configured as in the page."""
-    host, nodes = pair
+@contextmanager
+def nginx(host, ports):
+    """
+    The one of the page, in front of nodes at other ports; the port where it listens.
+
+    @param ports: by those in the page.
+    """
     port = freePort()
     (conf,) = [block for block in documented(PAGE) if block.fileName == "nodes.conf"]
     text = conf.text.replace("listen 80;", f"listen 127.0.0.1:{port};")
-    for there, here in nodes.ports.items():
+    for there, here in ports.items():
         text = text.replace(f":{there} ", f":{here} ")
     path = host.path / "nginx.conf"
     places = "".join(
@@ -761,10 +819,21 @@ def test_upgradeBehindNginx(pair):
         f"daemon off;\nuser root;\npid {host.path}/nginx.pid;\nerror_log {host.path}/nginx.log;\n"
         f"events {{}}\nhttp {{\naccess_log off;\n{places}{text}}}\n"
     )
-    nginx = subprocess.Popen(["nginx", "-e", f"{host.path}/nginx.log", "-c", str(path)])
+    process = subprocess.Popen(["nginx", "-e", f"{host.path}/nginx.log", "-c", str(path)])
     try:
-        url = f"http://127.0.0.1:{port}/lasting/async"
-        waitUntil(lambda: answers(url))
+        waitUntil(lambda: answers(f"http://127.0.0.1:{port}/lasting/async"))
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.slow
+@needs("nginx")
+def test_upgradeBehindNginx(pair):
+    """The same with clients that know one address only: nginx's, configured as in the page."""
+    host, nodes = pair
+    with nginx(host, nodes.ports) as port:
         long = create(port, "lasting", word="long", seconds="600", PHASE="RUN")
         waitUntil(lambda: phaseOf(long) == "EXECUTING")
         with Crowd([port]) as crowd:
@@ -775,9 +844,104 @@ def test_upgradeBehindNginx(pair):
             waitUntil(lambda: len(crowd.acknowledged) > seen + 20)
         assert crowd.refused == [], (host.path / "nginx.log").read_text()
         expectUpgraded(host, crowd, idOf(long))
+
+
+class Breaking(BaseHTTPRequestHandler):
+    """
+    What is between nginx and a node that does all that it is asked to, and is gone before it can
+    say so.
+
+    @cvar port: of the node.
+    @cvar broken: the paths of the requests of which that was true.
+    """
+
+    port = 0
+    broken: ClassVar[list[str]] = []
+
+    def do_GET(self):
+        self.close_connection = True
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            content = answer.read()
+        if self.command == "POST":
+            self.broken.append(self.path)
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET
+
+    def log_message(self, *ignored):
+        pass
+
+
+@pytest.fixture
+def breaking(makeHost):
+    """nginx in front of one node, which it sometimes reaches by way of what breaks; its port."""
+    host = makeHost()
+    host.start()
+    handler = type("ToNode", (Breaking,), {"port": host.port, "broken": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with nginx(host, {"8081": server.server_address[1], "8082": host.port}) as port:
+            yield host, port, handler.broken
     finally:
-        nginx.terminate()
-        nginx.wait(10)
+        server.shutdown()
+        server.server_close()
+
+
+def sent(port, path, headers=(), **form):
+    """What a POST is answered with: the status, and the place."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", path, urllib.parse.urlencode(form), {**kind, **dict(headers)})
+        answer = connection.getresponse()
+        return answer.status, answer.headers["Location"]
+
+
+@pytest.mark.slow
+@needs("nginx")
+def test_whatNginxRepeatsIsOneJob(breaking):
+    """It is told of the job that was made, and its own key is not in the way of a client's."""
+    host, port, broken = breaking
+    urls = []
+    for number in range(8):
+        status, url = sent(port, "/lasting/async", word=str(number), PHASE="RUN")
+        assert status == 303
+        urls.append(url)
+    assert len(broken) >= 3
+    jobs = {job for (job,) in host.rows("SELECT job_id FROM jobs")}
+    assert {idOf(url) for url in urls} == jobs
+    assert len(jobs) == 8
+    key = {"Idempotency-Key": "mine"}
+    made = {sent(port, "/lasting/async/", key, word="x") for _ in range(4)}
+    made |= {sent(port, "/lasting/async", word="x", **key) for _ in range(4)}
+    ((status, _),) = made
+    assert status == 303
+    assert host.rows("SELECT count(*) FROM jobs") == [(9,)]
+
+
+@pytest.mark.slow
+@needs("nginx")
+def test_whatNginxDoesNotRepeat(breaking):
+    """A POST that changes a job is not sent twice: who sent it is told, and can look."""
+    host, port, broken = breaking
+    answers = []
+    while "502" not in map(str, answers):
+        url = create(host.port, "lasting", word="once")
+        path = urllib.parse.urlsplit(url).path
+        answers.append(sent(port, f"{path}/phase", PHASE="RUN")[0])
+        assert answers[-1] in (303, 502)
+        assert len(answers) < 20
+    assert broken[-1] == f"{path}/phase"
+    told = host.rows("SELECT count(*) FROM events WHERE phase = 'QUEUED'")
+    assert told == [(len(answers),)]
 
 
 def answers(url):

@@ -22,6 +22,7 @@ import twuws
 SOURCE = Path(os.environ.get("TWUWS_SOURCE", Path(__file__).parent.parent))
 #: What is no module, and easily forgotten.
 NEEDED = {
+    "twisted/plugins/uws_endpoints.py",
     "twisted/plugins/uws_plugin.py",
     "twuws/examples/examples.toml",
     "twuws/examples/messier.csv",
@@ -120,6 +121,18 @@ def test_sdist(source, tmp_path):
 def test_plugin_is_found():
     listed = [line.split() for line in run(script("twistd"), "--help").splitlines()]
     assert ["uws", "A", "Universal", "Worker", "Service", "(IVOA", "UWS", "1.1)."] in listed
+
+
+def test_endpoint_is_found():
+    """It is known to whoever makes endpoints of strings, and needs no reactor to be."""
+    code = """
+import sys
+from twisted.internet.interfaces import IStreamServerEndpointStringParser as Parser
+from twisted.plugin import getPlugins
+prefixes = [one.prefix for one in getPlugins(Parser)]
+print("mtls" in prefixes, "twisted.internet.reactor" in sys.modules)
+"""
+    assert python(code).split() == ["True", "False"]
 
 
 def test_help_names_every_option():

@@ -270,7 +270,7 @@ def test_fixtureAlone(tmp_path):
 
 
 def test_lightImport():
-    """Neither Klein nor a reactor come with it, nor with the suites of contracts."""
+    """Neither Klein nor a reactor come with it, nor with the suites."""
     check = (
         "import sys, json\n"
         "import twuws.authenticatorcontract, twuws.backendcontract, twuws.testing\n"

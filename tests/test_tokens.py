@@ -16,9 +16,10 @@ from twuws.authenticators.tokens import MEMORY, REMEMBERED, TokenAuthenticator
 from twuws.chores import KeyForgetter
 from twuws.database import Database
 from twuws.jobstable import JobsTable
+from twuws.proxies import Proxies
 from twuws.tokens import TokenRules, Tokens
 from twuws.web.access import Access, Admitted, Anonymous
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 

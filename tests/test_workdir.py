@@ -122,6 +122,9 @@ def test_late_attempt_touches_nothing(tmp_path):
     (second.results / "early").write_text("early")
     with pytest.raises(StaleAttempt):
         first.writeJob({"attempt": 1})
+    second.writeOutcome(Outcome(phase=COMPLETED))
+    first.writeOutcome(Outcome.failed("It was held up"))
+    assert second.readOutcome() == Outcome(phase=COMPLETED)
     assert second.readJob() == {"attempt": 2}
     assert (second.results / "early").read_text() == "early"
     assert [event["event"] for event in everything(second)] == ["result"]

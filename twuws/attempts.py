@@ -65,6 +65,8 @@ class Attempts:
     @param services: by name.
     @param backends: by name.
     @param freed: called when there is one less.
+    @param failed: called when work has ended that was to be stopped, and the database could
+        not be told.
     @ivar isOpen: false once the service stops: nothing is waited for any more.
     """
 
@@ -74,12 +76,13 @@ class Attempts:
         node: Node,
         backends: Mapping[str, Any],
         freed: Callable[[], object],
+        failed: Callable[[], object],
     ) -> None:
         self.services = services
         self.node = node
         self.backends = backends
         self.isOpen = False
-        self.stopper = Stopper(services, node, backends, self._settle)
+        self.stopper = Stopper(services, node, backends, self._settle, failed)
         self._freed = freed
         self._attempts: dict[tuple[str, int], Attempt] = {}
 
@@ -263,19 +266,28 @@ class Attempts:
         await self._record(attempt.record, reporter, outcome)
 
     async def _record(self, record: JobRecord, reporter: Reporter, outcome: Outcome) -> None:
-        """Record how work ended, or leave that to the next node."""
+        """
+        Record how work ended, or leave that to the next node.
+
+        An outcome that comes too late changes nothing, whichever try it is.
+        """
         try:
-            await reporter.finish(outcome)
-        except (StaleAttempt, JobNotFound):
-            pass  # it was ended by others meanwhile, who have told the log
+            try:
+                await reporter.finish(outcome)
+            except (StaleAttempt, JobNotFound, Unavailable):
+                raise
+            except Exception:
+                log.failure("the end of {jobId} cannot be recorded", jobId=record.jobId)
+                why = "The service could not record how the job ended; its log says why."
+                outcome = Outcome.failed(why)
+                await self._reporter(record).finish(outcome)
+        except (StaleAttempt, JobNotFound):  # it was ended by others meanwhile
+            log.info("{jobId}: attempt {attempt} ended too late to be recorded",
+                     jobId=record.jobId, attempt=record.attempt)  # fmt: skip
         except Unavailable:  # and this node stops: the next one is to find it
             uws = self.services[record.service]
             place = uws.workDirs.forJob(record.jobId, record.attempt)
             await uws.inThread(place.writeOutcome, outcome)
-        except Exception:
-            log.failure("the end of {jobId} cannot be recorded", jobId=record.jobId)
-            why = "The service could not record how the job ended; its log says why."
-            await self._reporter(record).finish(Outcome.failed(why))
 
     async def _queueAgain(self, attempt: Attempt, reason: Unavailable | None = None) -> None:
         """Put back what was claimed but never started, once the database is there again."""
@@ -314,7 +326,7 @@ class Attempts:
                 return endings.notStored("The job could not be started", e)
             except Exception as e:
                 log.failure("{jobId} could not be started", jobId=attempt.record.jobId)
-                return Outcome.failed(f"The job could not be started: {e}")
+                return endings.notStarted(e)
         assert attempt.running is not None
         attempt.waiting = waiting = attempt.running.ended
         if not self.isOpen:  # stopped while this was being started, or found
@@ -377,11 +389,13 @@ class Attempts:
         uws = self.services[record.service]
         lease = self.node.leaseFiles.get(uws.workDirs.root)
         if lease is not None:
-            await uws.inThread(lease.take, uws.workDirs.forJob(record.jobId).path)
+            await uws.inThread(lease.take, uws.workDirs.forJob(record.jobId).path, record.attempt)
 
     async def _outcomeLeft(self, work: Work) -> Outcome | None:
         """What the work said of its end, if it did."""
+        record = work.job.record
         try:
-            return await self.services[work.job.record.service].inThread(work.directory.readOutcome)
+            return await self.services[record.service].inThread(work.directory.readOutcome)
         except (OSError, ValueError, TypeError, KeyError) as e:  # the work may write there
-            return Outcome.failed(f"The outcome cannot be read: {e}")
+            log.error("the outcome of {jobId} cannot be read: {e}", jobId=record.jobId, e=e)
+            return endings.unreadable(e)

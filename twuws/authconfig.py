@@ -16,6 +16,7 @@ from twisted.cred.strcred import InvalidAuthType, makeChecker
 from twuws.authenticators.passwordfile import PasswordFile
 from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import UWSError
+from twuws.loginconfig import readLogins
 from twuws.tables import Kind, Table
 from twuws.tokens import TokenRules
 from twuws.web.access import Access, Admitted, Anonymous
@@ -27,11 +28,12 @@ def readAuth(table: Table, services: Mapping[str, Admitted]) -> Access:
 
     @param services: who may use which service; those that are not in it are for everybody.
     """
-    authenticators = []
+    authenticators: list[Any] = []
     passwords = table.table("passwords")
     cleartext = passwords.take("cleartext", Kind.TRUTH, False)
     if checkers := _checkers(passwords):
         authenticators.append(PasswordAuthenticator(checkers, cleartext))
+    authenticators += readLogins(table)
     hasTokens = table.has("tokens")  # though the table be empty
     rules = _tokens(table.table("tokens"))
     tokens = rules if hasTokens else None

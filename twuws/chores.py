@@ -15,6 +15,7 @@ from twuws.chore import Chore
 from twuws.errors import Unavailable, UWSError
 from twuws.jobstable import JobsTable
 from twuws.node import Node
+from twuws.quoter import Quoter
 from twuws.sweeping import MINIMUM_AGE, leftovers
 from twuws.uws import UWS
 
@@ -123,6 +124,34 @@ class Forgetter(Chore):
             if forgotten:
                 log.info("{service}: the records of {n} destroyed jobs removed",
                          service=uws.name, n=forgotten)  # fmt: skip
+
+
+class Learner(Chore):
+    """Keeps what quotes are made of up to date: how long the last jobs took."""
+
+    interval = 10
+
+    def __init__(self, services: Sequence[UWS], quoter: Quoter) -> None:
+        super().__init__(services[0].database.reactor)
+        self._watchers = {id(uws.watcher): uws.watcher for uws in services}.values()
+        self._quoter = quoter
+
+    def startService(self) -> None:
+        for watcher in self._watchers:
+            watcher.observers.append(self._heard)
+        super().startService()
+
+    async def stopService(self) -> None:
+        for watcher in self._watchers:
+            watcher.observers.remove(self._heard)
+        await super().stopService()
+
+    def _heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
+        if self._quoter.heard(jobId, phase, service):
+            self.now()
+
+    async def runOnce(self) -> None:
+        await self._quoter.learn()
 
 
 class KeyForgetter(Chore):

@@ -19,18 +19,19 @@ from twisted.internet.endpoints import serverFromString
 
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
-from twuws.errors import ConfigError
+from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
 from twuws.node import ON_STOP, NodeSettings, RunLimits
 from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
+from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.uwsreading import ReadableJobs
 from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 #: As browsers send it: in lower case, without the port that is usual.
 _ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
@@ -73,6 +74,7 @@ class Config:
     @ivar cleanupInterval: how often expired jobs are removed, s.
     @ivar node: how this process behaves as one of several.
     @ivar web: how the services behave over HTTP.
+    @ivar audit: the file of records of who has asked for what change; C{None} for none.
     @ivar fetch: what is loaded from the URIs that clients give.
     """
 
@@ -86,6 +88,7 @@ class Config:
     longestWait: float
     cleanupInterval: float
     web: WebSettings
+    audit: Path | None
     fetch: FetchPolicy
     services: tuple[ServiceConfig, ...]
 
@@ -170,7 +173,9 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     )
     services = _services(table)
     admitted = {one.name: one.admitted for one in services if one.admitted is not None}
-    access = readAuth(table.table("auth"), admitted)
+    auth = table.table("auth")
+    audit = auth.take("audit-log", Kind.TEXT, None)
+    access = readAuth(auth, admitted)
     config = Config(
         listen=values["listen"],
         metrics=values["metrics"],
@@ -182,6 +187,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
         web=replace(_web(values["public-url"], table, source("public-url")), access=access),
+        audit=None if audit is None else Path(audit),
         fetch=_fetch(table.table("fetch")),
         services=services,
     )
@@ -197,6 +203,7 @@ def _checkEndpoint(key: str, value: str | None, port: int, source: Table) -> Non
     except Exception as e:
         like = f"tcp:{port}:interface=127.0.0.1"
         why = f" ({e.strerror}: {e.filename})" if isinstance(e, OSError) else ""
+        why = f" ({e})" if isinstance(e, UWSError) else why
         source.wrong(key, f"expected a Twisted endpoint such as {like}, found {value!r}{why}")
 
 
@@ -302,7 +309,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
     jobClass: type[UWSJob] | None = None
     if classPath is not None and command:
         table.wrong("command", "expected either class or command, found both")
-        table.forget("command", "parameters", "results")
+        table.forget("command", "parameters", "results", "cost-depends-on")
     elif classPath is not None:
         jobClass = _imported(classPath, table)
     elif command:

@@ -54,6 +54,7 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     more: dict[str, Any] = {
         "restartable": table.take("restartable", Kind.TRUTH, False),
         "maxAttempts": table.take("max-attempts", Kind.POSITIVE, UWSJob.maxAttempts),
+        "costDependsOn": _costDependsOn(table, declared),
         "valuesAreCheckedAtRun": table.take("check-at-run", Kind.TRUTH, False),
     }
     title = table.take("title", Kind.TEXT, None)
@@ -68,6 +69,17 @@ def program(name: str, table: Table) -> type[UWSJob] | None:
     except (TypeError, RuntimeError, ParameterError) as e:
         table.wrong("parameters", str(e.__cause__ or e))
         return None
+
+
+def _costDependsOn(table: Table, declared: set[str]) -> tuple[str, ...]:
+    names: tuple[str, ...] = table.take("cost-depends-on", Kind.TEXTS, ())
+    for name in names:
+        if name not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            table.wrong(
+                "cost-depends-on", f"expected names of parameters ({known}), found {name!r}"
+            )
+    return names
 
 
 def _command(table: Table, declared: set[str]) -> tuple[Argument, ...]:

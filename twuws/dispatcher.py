@@ -28,8 +28,9 @@ class Dispatcher(Service):
     Claims jobs for the slots of its node, starts them, records how they end, and ends the
     work of jobs that were aborted or destroyed, whoever did that.
 
-    It is woken by changes of phase; every C{interval} seconds it looks by itself,
-    and after C{shortly} where a job was held by somebody who changed it.
+    It is woken by changes of phase; every C{interval} seconds it looks by itself, after
+    C{shortly} where a job was held by somebody who changed it, and after C{retryDelay} where
+    the database did not answer.
 
     @param services: whose jobs to run.
     @param node: this process.
@@ -41,6 +42,7 @@ class Dispatcher(Service):
 
     interval = 30.0
     shortly = 0.1
+    retryDelay = 1.0
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class Dispatcher(Service):
         }
         self.holdsBack = False
         self.isDraining = False
-        self.attempts = Attempts(self.services, node, backends, self.look)
+        self.attempts = Attempts(self.services, node, backends, self.look, self.lookAgain)
         self._looking: Deferred[None] | None = None
         self._again = False
         self._soon: Any = None
@@ -128,9 +130,13 @@ class Dispatcher(Service):
 
         Deferred.fromCoroutine(self._look()).addBoth(looked)
 
-    def _lookSoon(self) -> None:
+    def lookAgain(self) -> None:
+        """Something could not be done, for the database did not answer: look once more, soon."""
+        self._lookIn(self.retryDelay)
+
+    def _lookIn(self, seconds: float) -> None:
         if self.running and (self._soon is None or not self._soon.active()):
-            self._soon = self.reactor.callLater(self.shortly, self.look)
+            self._soon = self.reactor.callLater(seconds, self.look)
 
     async def _look(self) -> None:
         self._again = True
@@ -140,6 +146,7 @@ class Dispatcher(Service):
                 await self.runOnce()
             except Unavailable as e:
                 log.warn("no jobs are taken: {e}", e=e)
+                self.lookAgain()
             except Exception:
                 log.failure("looking for jobs")
 
@@ -150,7 +157,7 @@ class Dispatcher(Service):
             record = await self.node.claim()
             if record is None:
                 if self.node.isHeld:  # nobody will tell when it is let go
-                    self._lookSoon()
+                    self._lookIn(self.shortly)
                 return
             self.attempts.begin(record)
 

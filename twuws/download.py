@@ -180,6 +180,23 @@ class _NewFile:
             self._temporary.unlink(missing_ok=True)
 
 
+class _InMemory:
+    """The same in memory."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, data: bytes) -> None:
+        """Add to it."""
+        self.content += data
+
+    def finish(self) -> None:
+        """It is whole."""
+
+    def discard(self) -> None:
+        """It will never be whole."""
+
+
 class Downloader:
     """
     Loads files from URIs, one request for each and its redirects.
@@ -203,8 +220,23 @@ class Downloader:
         @param most: how large it can be, bytes.
         @raise DownloadError: naming the host, and saying what happened.
         """
+        return await self._load(uri, _NewFile(path, temporary), most)
+
+    async def read(self, uri: str, most: int) -> bytes:
+        """
+        What a URI leads to, if that is small.
+
+        @param uri: one that L{checkedSource} has let pass.
+        @param most: how large it can be, bytes.
+        @raise DownloadError: as with L{load}.
+        """
+        out = _InMemory()
+        await self._load(uri, out, most)
+        return out.content
+
+    async def _load(self, uri: str, out: _NewFile | _InMemory, most: int) -> Downloaded:
         way = [uri]
-        following = Deferred.fromCoroutine(self._follow(way, path, temporary, most))
+        following = Deferred.fromCoroutine(self._follow(way, out, most))
         try:
             return await following.addTimeout(self.policy.timeout, self._reactor)
         except TimeoutError:
@@ -214,12 +246,12 @@ class Downloader:
         via = f" redirects to {placeOf(way[-1])}, which" if len(way) > 1 else ""
         raise DownloadError(f"{placeOf(uri)}{via} {trouble}", trouble.transient)
 
-    async def _follow(self, way: list[str], path: Path, temporary: Path, most: int) -> Downloaded:
+    async def _follow(self, way: list[str], out: _NewFile | _InMemory, most: int) -> Downloaded:
         for _ in range(self.policy.redirects + 1):
             async with self._answer(way[-1]) as response:
                 if response.code not in _REDIRECTS:
                     _checkAnswer(response)
-                    size = await self._store(response, _NewFile(path, temporary), most)
+                    size = await self._store(response, out, most)
                     (header,) = response.headers.getRawHeaders("content-type", [""])[:1]
                     return Downloaded(size=size, mediaType=mediaTypeOf(header))
                 way.append(_redirected(way[-1], response))
@@ -260,7 +292,7 @@ class Downloader:
         asking: Deferred[IResponse] = agent.request(b"GET", _requestURI(uri), headers)
         return asking
 
-    async def _store(self, response: IResponse, out: _NewFile, most: int) -> int:
+    async def _store(self, response: IResponse, out: _NewFile | _InMemory, most: int) -> int:
         if isinstance(response.length, int) and response.length > most:
             raise tooLarge(self.policy.maximumSize)
         body = _Body(self._reactor, self.idleTimeout)

@@ -3,7 +3,8 @@ What an end of work means: from an exception or an exit status to an L{Outcome}.
 
 The runner and the backends share it, so that the same trouble reads the same wherever
 the work ran.  Messages are for whoever sent the job: one sentence of at most
-L{MESSAGE_LENGTH} characters, which names the program or class, never its path.
+L{MESSAGE_LENGTH} characters, which names the program or class, never its path.  Files are
+called as they are in the job's directory; where that is, is for the log.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ _SMALL = 16 * 1024
 #: How GNU's programs end after they have said what is wrong.
 _USELESS = re.compile(r"Try '.*' for more information\.")
 
+#: A job's directory, by its id, and all that is before it, in a text: not all of it if there
+#: are spaces in the path.
+_PLACE = re.compile(
+    r"""(?<![^\s'"`=:;,(\[{<>|])(?:/[^/\s'"]+)*?/[0-9a-f]{24,}"""
+    r"""(?:(/)(?=[\w.])|/?(?![\w/.-])|(?=\.(?:\s|$)))"""
+)
+
+#: The same at the beginning of a path.
+_PLACE_OF_FILE = re.compile(r"/.*?/[0-9a-f]{24,}/(?=.)", re.DOTALL)
+
 #: Why work ends whose node has no lease any more.
 UNWATCHED = (
     "The work was stopped, because the service that watched it was not heard of for too long."
@@ -50,8 +61,43 @@ def sentence(text: str) -> str:
     >>> sentence("one \\n two")
     'one two'
     """
-    line = " ".join(text.split())
+    line = " ".join(withoutPlace(text).split())
     return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1] + "…"
+
+
+def withoutPlace(text: str) -> str:
+    """
+    Text in which files of a job are called as they are in its directory, without their paths.
+
+    >>> withoutPlace("open '/srv/jobs/0a/0a1b2c3d4e5f60718293a4b5/parameters/image': no")
+    "open 'parameters/image': no"
+    """
+    return _PLACE.sub(lambda found: "" if found[1] else ".", text)
+
+
+def fileOf(error: OSError) -> str | None:
+    """
+    The file that an error is about: as it is called in the job's directory, or the last part
+    of a path to elsewhere; C{None} if the error does not say.
+
+    >>> fileOf(OSError(errno.ENOENT, "", "/srv/jobs/0a/0a1b2c3d4e5f60718293a4b5/tmp/x"))
+    'tmp/x'
+    >>> fileOf(OSError(errno.ENOENT, "", "/srv/catalogues/bright"))
+    'bright'
+    """
+    if not isinstance(error.filename, str | bytes):  # a number is an open file's
+        return None
+    path = _PLACE_OF_FILE.sub("", os.fsdecode(error.filename), count=1)
+    path = path.removeprefix("../")  # work is in results/
+    return os.path.basename(path.rstrip("/")) if path.startswith("/") else path
+
+
+def _aboutFile(error: OSError) -> str:
+    """What is wrong with which file."""
+    if error.strerror is None:  # it was not the system that said so
+        return str(error) or type(error).__name__
+    file = None if isFull(error) else fileOf(error)
+    return f"{whyOf(error)}: {file}" if file else whyOf(error)
 
 
 def isFull(error: BaseException) -> bool:
@@ -91,7 +137,20 @@ def notStored(what: str, error: OSError) -> Outcome:
 
     @param what: for the beginning of the message.
     """
-    return Outcome.failed(sentence(f"{what}: {whyOf(error)}"), type="transient")
+    return Outcome.failed(sentence(f"{what}: {_aboutFile(error)}"), type="transient")
+
+
+def notStarted(error: Exception) -> Outcome:
+    """The service could not start the work; what was not meant for clients is in its log."""
+    name = type(error).__name__
+    why = error if isinstance(error, UWSError) else f"the log of the service has a {name} for it"
+    return Outcome.failed(sentence(f"The job could not be started: {why}"))
+
+
+def unreadable(error: Exception) -> Outcome:
+    """What the runner said of the end of the work makes no sense: the work may write there."""
+    why = _aboutFile(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    return Outcome.failed(sentence(f"The outcome cannot be read: {why}"))
 
 
 def stopped() -> Outcome:
@@ -141,7 +200,7 @@ def _message(name: str, error: BaseException, limits: Mapping[str, Any]) -> str:
         return _tooLargeFile(name, limits)
     if isFull(error):
         return sentence(f"{name} could not write all that it had to: the disk is full")
-    text = str(error)
+    text = _aboutFile(error) if isinstance(error, OSError) else str(error)
     return sentence(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
@@ -175,7 +234,7 @@ def ofStatus(
     @param hasRoom: whether there was room on the disk when it ended: programs that find none
         do not always say so.
     """
-    text = stderr.decode("utf-8", "replace").strip()
+    text = withoutPlace(stderr.decode("utf-8", "replace").strip())
     killedForTime = status == -signal.SIGKILL and limits["cpu"] and cpuUsed >= limits["cpu"]
     if status == -signal.SIGXCPU or killedForTime:
         message = f"{name} used more than {limits['cpu']} s of CPU time, which is its limit"
@@ -190,6 +249,21 @@ def ofStatus(
     if text:
         message += ": " + _lastWords(text)
     return Outcome.failed(sentence(message), text or None, "fatal" if hasRoom else "transient")
+
+
+def notWhole(
+    name: str, error: OSError, stderr: bytes = b"", limits: Mapping[str, Any] = NO_LIMITS
+) -> Outcome:
+    """
+    What a program printed is a result, and could not be stored whole, however it ended.
+
+    @param stderr: the end of what it wrote to its standard error.
+    """
+    text = withoutPlace(stderr.decode("utf-8", "replace").strip())
+    if error.errno == errno.EFBIG:
+        return Outcome.failed(_tooLargeFile(name, limits), text or None)
+    message = sentence(f"What {name} wrote could not be stored whole: {whyOf(error)}")
+    return Outcome.failed(message, text or None, "transient")
 
 
 def _lastWords(text: str) -> str:
@@ -225,7 +299,7 @@ def ofStart(program: str, error: OSError) -> Outcome:
     else:
         message = f"The program {name} could not be started: {error.strerror}"
     tellTheOperator = f"execve of {program!r}: {error.strerror}"
-    return Outcome.failed(sentence(message), tellTheOperator)
+    return Outcome.failed(sentence(message), traceback=tellTheOperator)
 
 
 def _tooMuchMemory(name: str, limits: Mapping[str, Any]) -> str:

@@ -32,8 +32,11 @@ HOLD_STATEMENTS: dict[str, str] = {
               AND owner IS NOT DISTINCT FROM %(owner)s::text
             RETURNING hold_id)
         SELECT hold_id, pg_notify(current_schema(), '- released -') FROM gone""",
-    # The hold that keeps a job, one with a reason if there is any.
+    # The hold that keeps a job, one with a reason if there is any; says C{holdsStay} first.  These
+    # are two statements in one round trip: the second sees what was there once the first had
+    # waited, which one statement would not.
     "holdOnJob": """
+        SELECT pg_advisory_xact_lock_shared(hashtext('holds of ' || current_schema()));
         SELECT h.* FROM holds h JOIN jobs j ON j.job_id = %(jobId)s
         WHERE h.job_id = j.job_id
            OR (h.job_id IS NULL AND COALESCE(h.service, j.service) = j.service

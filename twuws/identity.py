@@ -10,6 +10,23 @@ from dataclasses import dataclass
 #: administrator may.
 SCOPES = frozenset({"read", "write", "admin"})
 
+#: How long a name can be, in characters; OpenID Connect's C{sub} has as many (Core, 2).
+LONGEST_NAME = 255
+
+
+def checkedName(name: str) -> str:
+    """
+    Return what somebody else says that a user is called.
+
+    @raise ValueError: if nobody can be called that.
+    """
+    if not name or len(name) > LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise ValueError(
+            f"{name[:40]!r} cannot name a user: names have 1 to {LONGEST_NAME} characters that can"
+            " be printed, and no space around them"
+        )
+    return name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:

@@ -4,7 +4,7 @@ Jobs: their properties as a frozen record, and the class that users derive from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -57,6 +57,8 @@ class UWSJob:
     @cvar priority: jobs of a higher priority are started first, whoever owns them.
     @cvar valuesAreCheckedAtRun: take any values, and see at RUN whether the declarations
         do; what is wrong ends the job in ERROR then (A-20).
+    @cvar costDependsOn: the names of the parameters that say how long the work takes: numbers,
+        files by their size, and others by being the same; for quotes.
     @cvar title: for people; the first line of the docstring if not given.
     """
 
@@ -65,6 +67,7 @@ class UWSJob:
     maxAttempts: ClassVar[int] = 3
     priority: ClassVar[int] = 0
     valuesAreCheckedAtRun: ClassVar[bool] = False
+    costDependsOn: ClassVar[Sequence[str]] = ()
     title: ClassVar[str] = ""
 
     jobId: str = _property("jobId", "The job's id, unique in the installation.")
@@ -103,6 +106,9 @@ class UWSJob:
                 raise TypeError(f"{cls.__name__}.{name}: names differ in more than case")
             if hasattr(UWSJob, name) or name in ("record", "isChangeable", "workPlace"):
                 raise TypeError(f"{cls.__name__}.{name}: this name is one of UWSJob itself")
+        for name in cls.costDependsOn:
+            if name not in found:
+                raise TypeError(f"{cls.__name__}.costDependsOn: there is no parameter {name!r}")
         cls.declarations = MappingProxyType(found)
         if "title" not in vars(cls):
             cls.title = (cls.__doc__ or cls.__name__).strip().split("\n")[0]
@@ -196,6 +202,11 @@ class UWSJob:
             else:
                 parameters.pop(name, None)
         self.change(parameters=parameters)
+
+    @classmethod
+    def costOf(cls, parameters: Mapping[str, tuple[Value, ...]]) -> tuple[float | str | None, ...]:
+        """What C{costDependsOn} names, for L{twuws.runtimes}; parameters are as stored."""
+        return tuple(cls.declarations[k].cost(parameters.get(k, ())) for k in cls.costDependsOn)
 
     def missing(self) -> list[str]:
         """The names of required parameters that have no value."""

@@ -19,6 +19,7 @@ from twuws.chores import (
     Forgetter,
     Heartbeat,
     KeyForgetter,
+    Learner,
     LeaseGuard,
     Reaper,
     Sweeper,
@@ -29,6 +30,7 @@ from twuws.errors import DatabaseUnavailable, SchemaMismatch, Unavailable, UWSEr
 from twuws.jobs import JobError
 from twuws.jobstable import JobsTable, Told
 from twuws.node import Node, NodeSettings
+from twuws.quoter import Quoter
 from twuws.rescuer import Rescuer
 from twuws.uws import UWS
 
@@ -84,9 +86,22 @@ class JobServices(MultiService):
             Sweeper(self._services),
             Forgetter(self._services),
             KeyForgetter(self.node.table),
+            Learner(self._services, self._quoter()),
         ]
         for chore in chores:
             chore.setServiceParent(self)
+
+    def _quoter(self) -> Quoter:
+        """Who makes the quotes for all services."""
+        quoter = Quoter(
+            self.node.table,
+            {uws.name: uws.jobClass for uws in self._services},
+            {uws.name: uws.priority for uws in self._services},
+            self.node.settings.limits,
+        )
+        for uws in self._services:
+            uws.quoter = quoter
+        return quoter
 
     def startService(self) -> None:
         self._starting = Deferred.fromCoroutine(self._start())

@@ -5,6 +5,7 @@ The table of jobs: runs the statements, every one by its name.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -126,14 +127,18 @@ class JobsTable:
         error: JobError | None,
         conn: Transaction,
         told: Told = NOTHING_TOLD,
-        priority: int = 0,
+        priority: int | None = None,
+        usual: int = 0,
         because: str | None = None,
+        quote: datetime | None = None,
     ) -> None:
         """
-        Write a move that has been found to be right, of a row that is locked.
+        Write a move that has been found to be right, of a row that is locked; a job that is
+        QUEUED then is in the queue.
 
-        @param priority: which a job that is HELD without having been QUEUED will have.
+        @param priority: there; if not given that which it had, or else the usual one.
         @param because: why it is HELD, for C{jobInfo}.
+        @param quote: for a job that has none.
         """
         args = {
             "jobId": job.jobId,
@@ -143,13 +148,14 @@ class JobsTable:
             "why": storable(told.why or (error.message if error else None)),
             "node": told.node,
             "priority": priority,
+            "usual": usual,
             "because": because,
+            "quote": quote,
         }
         await self.run("moveJob", args, conn)
 
     async def holdOn(self, jobId: str, conn: Transaction) -> Row | None:
         """The hold that keeps a job from running; it stays until the transaction ends."""
-        await self.run("holdsStay", conn=conn)
         rows = await self.run("holdOnJob", {"jobId": jobId}, conn)
         return rows[0] if rows else None
 

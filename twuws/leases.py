@@ -19,8 +19,10 @@ from twuws.family import clock
 #: Where the leases of a tree of job directories are, below its root.
 FOLDER = ".nodes"
 
-#: What a job's directory calls the lease of whoever watches its work: a symbolic link.
-LINK = "lease"
+#: What a job's directory calls the lease of whoever watches an attempt: a symbolic link.  An
+#: attempt that was held up must not go on because of the lease of a later one, which may even be
+#: counted on another host's clock.
+LINK = "lease.{}"
 
 #: Between looks at the clock while work goes on, s.
 INTERVAL = 0.5
@@ -53,10 +55,10 @@ class LeaseFile:
         """Remove the file; it may be gone already."""
         self.path.unlink(missing_ok=True)
 
-    def take(self, directory: str | os.PathLike[str]) -> None:
-        """Let the work in a job's directory depend on this lease from now on."""
-        link = Path(directory) / LINK
-        made = link.with_name(LINK + ".new")
+    def take(self, directory: str | os.PathLike[str], attempt: int) -> None:
+        """Let an attempt in a job's directory depend on this lease from now on."""
+        link = Path(directory) / LINK.format(attempt)
+        made = link.with_name(link.name + ".new")
         made.unlink(missing_ok=True)
         made.symlink_to(os.path.relpath(self.path, directory))
         made.replace(link)
@@ -64,13 +66,13 @@ class LeaseFile:
 
 class WatchedLease:
     """
-    The lease that the work in a job's directory depends on, as its runner sees it.
+    The lease that an attempt in a job's directory depends on, as its runner sees it.
 
     It is read again only when it seems to have run out.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._path = Path(directory) / LINK
+    def __init__(self, directory: str | os.PathLike[str], attempt: int) -> None:
+        self._path = Path(directory) / LINK.format(attempt)
         self._ends: float | None = None
         self._read()
 

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from twuws.family import clock
 from twuws.jobs import JobRecord
 from twuws.jobstable import JobsTable, fromRow
 from twuws.leases import LeaseFile
+from twuws.policy import RunLimits as RunLimits
 
 log = Logger()
 
@@ -34,23 +35,6 @@ LEASE_SLACK = 2.0
 
 #: The PID namespace that is no container's, by its number in Linux.
 _FIRST_NAMESPACE = 0xEFFFFFFC
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunLimits:
-    """
-    How many jobs may run at a time, on all nodes together; C{None} is any number.
-
-    What is being stopped counts until nothing of it is left.
-
-    @ivar inAll: of all services.
-    @ivar perOwner: of each owner, in all services; who is anonymous is one owner together.
-    @ivar perService: of a service, by its name.
-    """
-
-    inAll: int | None = None
-    perOwner: int | None = None
-    perService: Mapping[str, int | None] = field(default_factory=dict)
 
 
 #: What becomes of jobs that run when their node is asked to leave: they go on for the next

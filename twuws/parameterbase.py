@@ -4,6 +4,7 @@ What all declarations of parameters have in common; the types are in L{twuws.par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from twuws.errors import ParameterError
@@ -102,6 +103,25 @@ class Parameter(Generic[T]):
     def argument(self, value: T) -> str:
         """Write one value for the command line of a program."""
         return self.serialize(value)
+
+    def cost(self, values: Sequence[Value]) -> float | str | None:
+        """
+        What the work costs by this parameter: a number that run times grow with, or a text, if
+        all that can be said is whether it is the same.  C{None} if that is not known.
+
+        @param values: as stored; none for the default.
+        """
+        try:
+            given: list[Any] = [self.value(one) for one in values]
+            if not given:
+                given = [] if self.default is None else [self.default]
+            return self.costOf(given)
+        except (ArithmeticError, ParameterError):
+            return None
+
+    def costOf(self, values: Sequence[T]) -> float | str | None:
+        """The same for parsed values."""
+        return "\n".join(self.argument(one) for one in values)
 
     def wanted(self) -> str:
         """A noun phrase for error messages: what a right value is."""

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 from twuws.formats import Format, ResponseFormat
 from twuws.parameterbase import Parameter, T
 from twuws.times import formatInstant, parseInstant
-from twuws.values import Value
+from twuws.values import FileValue, Value
 
 __all__ = [
     "TYPES",
@@ -39,6 +39,13 @@ __all__ = [
     "ResponseFormat",
     "Text",
 ]
+
+
+def _sum(numbers: Iterable[float]) -> float | None:
+    """What several values cost together; C{None} if there is none, or no end to it."""
+    several = [float(one) for one in numbers]
+    total = math.fsum(several)
+    return total if several and math.isfinite(total) else None
 
 
 class _Ordered(Parameter[T]):
@@ -102,6 +109,9 @@ class Integer(_Ordered[int]):
     noun = "a whole number"
     _digits = re.compile(r"[+-]?\d{1,4000}", re.ASCII)
 
+    def costOf(self, values: Sequence[float]) -> float | None:
+        return _sum(values)
+
     def read(self, text: str) -> int:
         if not self._digits.fullmatch(text):
             raise ValueError(text)
@@ -124,6 +134,9 @@ class Real(_Ordered[float]):
         if not self._number.fullmatch(text) or math.isinf(float(text)):
             raise ValueError(text)
         return float(text)
+
+    def costOf(self, values: Sequence[float]) -> float | None:
+        return _sum(values)
 
     def serialize(self, value: float) -> str:
         return repr(float(value)) if isinstance(value, float) else str(value)
@@ -251,6 +264,9 @@ class Interval(Parameter[tuple[float, float]]):
             raise self.refuseValue(text)
         return low, high
 
+    def costOf(self, values: Sequence[tuple[float, float]]) -> float | None:
+        return _sum(high - low for low, high in values)
+
     def serialize(self, value: tuple[float, float]) -> str:
         return " ".join(
             ("+Inf" if end > 0 else "-Inf") if math.isinf(end) else repr(float(end))
@@ -280,6 +296,13 @@ class File(Parameter[str]):
                 f" or say where it is: UPLOAD={self.name},URL"
             )
         return value
+
+    def cost(self, values: Sequence[Value]) -> float | None:
+        """The size of the files, in bytes; that of one that is yet to be loaded is not known."""
+        files = [one for one in values if isinstance(one, FileValue)]
+        if any(one.source is not None and one.size == 0 for one in files):
+            return None
+        return float(sum(one.size for one in files))
 
     def parse(self, text: str) -> str:
         return text

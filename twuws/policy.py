@@ -1,10 +1,11 @@
 """
-How long jobs may run and live, and what is loaded for them.
+How long jobs may run and live, how many run at a time, and what is loaded for them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from twuws.errors import BadRequest
@@ -71,3 +72,20 @@ class FetchPolicy:
     timeout: float = 600
     redirects: int = 5
     privateAddresses: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLimits:
+    """
+    How many jobs may run at a time, on all nodes together; C{None} is any number.
+
+    What is being stopped counts until nothing of it is left.
+
+    @ivar inAll: of all services.
+    @ivar perOwner: of each owner, in all services; who is anonymous is one owner together.
+    @ivar perService: of a service, by its name.
+    """
+
+    inAll: int | None = None
+    perOwner: int | None = None
+    perService: Mapping[str, int | None] = field(default_factory=dict)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from twuws import family, worker
 from twuws.leases import INTERVAL, WatchedLease
-from twuws.streams import TAIL, Output, Pipe, Wakeup, create, reserve
+from twuws.streams import Output, Pipe, Wakeup, Whole, reserve
 
 if TYPE_CHECKING:
     from twuws.jobs import Outcome
@@ -57,7 +57,7 @@ class Runner:
         self.name: str = named.rpartition(":")[2]
         self.adopting = family.adoptOrphans()
         self.stopping = False
-        self.lease = WatchedLease(directory)
+        self.lease = WatchedLease(directory, job["attempt"])
         self.leaseIsOver = False
         self.status: int | None = None
         self.cpuUsed = 0.0
@@ -94,21 +94,20 @@ class Runner:
         except FileExistsError:  # an earlier attempt's
             if not os.path.isdir(self.temporary):
                 raise
-        self.whole = {r["stream"]: r["file"] for r in self.job["results"] if r.get("stream")}
         self.report, self.wakeup = Pipe(), Wakeup()
-        self.outputs: dict[str, Output] = {}
-        self.sinks = {stream: self._sink(stream) for stream in ("stdout", "stderr")}
+        self.outputs = {stream: self._output(stream) for stream in ("stdout", "stderr")}
         self.pipes: list[Pipe] = [self.report, self.wakeup, *self.outputs.values()]
         signal.signal(signal.SIGCHLD, lambda *ignored: None)
         for number in worker.TERMINATING:
             signal.signal(number, self._stop)
 
-    def _sink(self, stream: str) -> int:
+    def _output(self, stream: str) -> Output | Whole:
         """Where the work is to write one of its streams."""
-        if stream in self.whole:
-            return create(os.path.join("results", self.whole[stream]))
-        output = self.outputs[stream] = Output(stream, self.limits["output"])
-        return output.sink
+        for result in self.job["results"]:
+            if result.get("stream") == stream:
+                path = os.path.join("results", result["file"])
+                return Whole(path, self.limits["fileSize"])
+        return Output(stream, self.limits["output"])
 
     def _stop(self, *ignored: object) -> None:
         self.stopping = True
@@ -139,14 +138,14 @@ class Runner:
             job=self.job,
             temporary=self.temporary,
             place=place,
-            streams=(self.nothing, self.sinks["stdout"], self.sinks["stderr"]),
+            streams=(self.nothing, self.outputs["stdout"].sink, self.outputs["stderr"].sink),
             report=self.report.sink,
         )
 
     def _watch(self) -> None:
         """Copy and reap until nothing of the work is left."""
-        for sink in {self.report.sink, *self.sinks.values()}:
-            os.close(sink)
+        for pipe in (self.report, *self.outputs.values()):
+            os.close(pipe.sink)
         killAt: float | None = None
         while self._reap():
             if self.status is not None or self.stopping:
@@ -161,6 +160,9 @@ class Runner:
         self.pipes.remove(self.wakeup)
         while self._pump(0):
             pass
+        self.whole = [output for output in self.outputs.values() if isinstance(output, Whole)]
+        for output in self.whole:
+            output.close()
 
     def _patience(self, killAt: float | None) -> float | None:
         """How long to wait for something to happen, s."""
@@ -199,7 +201,9 @@ class Runner:
                 continue
 
     def _end(self) -> None:
-        """Say how it ended, now that nothing can change it."""
+        """Say how it ended, now that nothing can change it; to nobody if that is too late."""
+        if self.place.isLate():
+            return
         outcome = self._outcome()
         self._removeTemporary()
         self.place.writeOutcome(outcome)
@@ -217,11 +221,14 @@ class Runner:
             return Outcome.fromJSON(json.loads(self.report.tail))
         except ValueError:  # it said nothing, or was killed while it spoke
             pass
+        stderr = self.outputs["stderr"].tail
+        for trouble in filter(None, (output.trouble for output in self.whole)):
+            return endings.notWhole(self.name, trouble, stderr, self.limits)
         if self.status:
             return endings.ofStatus(
                 self.name,
                 self.status,
-                self._endOfStderr(),
+                stderr,
                 self.limits,
                 cpuUsed=self.cpuUsed,
                 hasRoom=endings.hasRoom(self.directory),
@@ -230,13 +237,6 @@ class Runner:
             return self._collect()
         except OSError as error:
             return endings.notStored(f"The results of {self.name} could not be recorded", error)
-
-    def _endOfStderr(self) -> bytes:
-        if "stderr" in self.whole:
-            with open(os.path.join("results", self.whole["stderr"]), "rb") as f:
-                f.seek(max(os.fstat(f.fileno()).st_size - TAIL, 0))
-                return f.read()
-        return self.outputs["stderr"].tail
 
     def _collect(self) -> Outcome:
         """Make results of the declared files, if they are what was declared."""

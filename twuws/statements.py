@@ -87,40 +87,42 @@ STATEMENTS: dict[str, str] = {
                             THEN j.start_time + j.execution_duration * interval '1 s' END
         FROM jobs j
         WHERE j.job_id = %(jobId)s AND q.job_id = j.job_id AND q.claimed_at IS NOT NULL""",
-    # The table of moves has been looked at, and the row is locked.
+    # The table of moves has been looked at, and the row is locked.  What is QUEUED then is put
+    # into the queue: what was HELD with the priority and the place that it would have had.
     "moveJob": """
-        UPDATE jobs
-        SET phase = %(phase)s,
-            start_time = CASE
-                WHEN %(phase)s IN ('EXECUTING', 'SUSPENDED', 'UNKNOWN', 'COMPLETED', 'ERROR')
-                THEN COALESCE(start_time, date_trunc('milliseconds', clock_timestamp()))
-                WHEN %(phase)s IN ('QUEUED', 'HELD') THEN NULL
-                ELSE start_time END,
-            end_time = CASE
-                WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
-                THEN COALESCE(end_time, GREATEST(
-                    start_time, date_trunc('milliseconds', clock_timestamp()))) END,
-            results = CASE WHEN %(phase)s IN ('QUEUED', 'HELD') THEN '[]' ELSE results END,
-            job_info = CASE WHEN %(because)s::text IS NULL THEN job_info - 'heldBecause'
-                ELSE job_info || jsonb_build_object('heldBecause', %(because)s::text) END,
-            held = CASE WHEN %(phase)s = 'HELD' THEN (
-                    SELECT jsonb_build_object(
-                        'priority', COALESCE(max(q.priority), %(priority)s::integer),
-                        'queuedAt', COALESCE(max(q.queued_at), clock_timestamp()))
-                    FROM queue q WHERE q.job_id = %(jobId)s)
-                WHEN %(phase)s = 'QUEUED' AND phase = 'HELD' THEN held END,
-            moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
-                                       'node', %(node)s::text, 'at', clock_timestamp()),
-            error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
-        WHERE job_id = %(jobId)s
-        RETURNING *""",
-    # What was HELD has the priority and the place that it would have had.
-    "enqueue": """
+        WITH moved AS (
+            UPDATE jobs
+            SET phase = %(phase)s,
+                start_time = CASE
+                    WHEN %(phase)s IN ('EXECUTING', 'SUSPENDED', 'UNKNOWN', 'COMPLETED', 'ERROR')
+                    THEN COALESCE(start_time, date_trunc('milliseconds', clock_timestamp()))
+                    WHEN %(phase)s IN ('QUEUED', 'HELD') THEN NULL
+                    ELSE start_time END,
+                end_time = CASE
+                    WHEN %(phase)s IN ('COMPLETED', 'ERROR', 'ABORTED', 'ARCHIVED')
+                    THEN COALESCE(end_time, GREATEST(
+                        start_time, date_trunc('milliseconds', clock_timestamp()))) END,
+                results = CASE WHEN %(phase)s IN ('QUEUED', 'HELD') THEN '[]' ELSE results END,
+                job_info = CASE WHEN %(because)s::text IS NULL THEN job_info - 'heldBecause'
+                    ELSE job_info || jsonb_build_object('heldBecause', %(because)s::text) END,
+                held = CASE WHEN %(phase)s = 'HELD' THEN (
+                        SELECT jsonb_build_object(
+                            'priority',
+                            COALESCE(max(q.priority), %(priority)s::integer, %(usual)s::integer),
+                            'queuedAt', COALESCE(max(q.queued_at), clock_timestamp()))
+                        FROM queue q WHERE q.job_id = %(jobId)s)
+                    WHEN %(phase)s = 'QUEUED' AND phase = 'HELD' THEN held END,
+                moved = jsonb_build_object('who', %(who)s::text, 'why', %(why)s::text,
+                                           'node', %(node)s::text, 'at', clock_timestamp()),
+                error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END,
+                quote = COALESCE(quote, date_trunc('milliseconds', %(quote)s::timestamptz))
+            WHERE job_id = %(jobId)s
+            RETURNING *)
         INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
         SELECT job_id, service, COALESCE(owner, ''),
                COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
                COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
-        FROM jobs WHERE job_id = %(jobId)s
+        FROM moved WHERE phase = 'QUEUED'
         ON CONFLICT (job_id) DO UPDATE
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
             host = NULL, ref = NULL""",
@@ -173,6 +175,53 @@ STATEMENTS: dict[str, str] = {
         UPDATE jobs SET results = %(results)s, job_info = job_info || %(jobInfo)s
         WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND phase = 'EXECUTING'
         RETURNING job_id""",
+    # Quotes
+    # How long the jobs took that were completed last, and what that may depend on: those of a
+    # service's parameters that are in "names".
+    "runTimes": """
+        SELECT s.service, j.*, clock_timestamp() AS now
+        FROM unnest(%(services)s::text[], %(after)s::timestamptz[]) AS s (service, after)
+        CROSS JOIN LATERAL (
+            SELECT job_id, end_time,
+                   EXTRACT(EPOCH FROM end_time - start_time)::float AS seconds,
+                   (SELECT jsonb_object_agg(name, parameters->name)
+                    FROM jsonb_array_elements_text(%(names)s::jsonb->s.service) AS n (name)
+                    WHERE parameters ? name) AS parameters
+            FROM jobs
+            WHERE service = s.service AND phase = 'COMPLETED' AND end_time >= s.after
+            ORDER BY end_time DESC LIMIT %(limit)s) j""",
+    # All that holds a place or waits for one, and who takes jobs off the queue, in one row.  Of
+    # what waits only so many: the first of each kind that claims tell apart, then the second,
+    # and so on.  Jobs are looked up one by one, lest all of them be read.
+    "lineNow": """
+        WITH waiting AS (
+            SELECT *, row_number() OVER (PARTITION BY service, priority, owner
+                                         ORDER BY queued_at, job_id) AS place
+            FROM queue WHERE claimed_at IS NULL),
+        line AS (
+            SELECT job_id, service, owner, priority, queued_at, claimed_at, node
+            FROM queue WHERE claimed_at IS NOT NULL
+            UNION ALL
+            (SELECT job_id, service, owner, priority, queued_at, claimed_at, node
+             FROM waiting ORDER BY priority DESC, place, queued_at LIMIT %(limit)s)),
+        jobs_of_line AS (
+            SELECT q.job_id, q.service, q.owner, q.priority, q.node,
+                   EXTRACT(EPOCH FROM q.queued_at)::float AS queued,
+                   EXTRACT(EPOCH FROM clock_timestamp() - q.claimed_at)::float AS ran,
+                   j.*
+            FROM line q CROSS JOIN LATERAL (
+                SELECT execution_duration AS duration,
+                       (SELECT jsonb_object_agg(name, parameters->name)
+                        FROM jsonb_array_elements_text(%(names)s::jsonb->q.service) AS n (name)
+                        WHERE parameters ? name) AS parameters
+                FROM jobs WHERE job_id = q.job_id LIMIT 1) j)
+        SELECT clock_timestamp() AS now,
+               (SELECT count(*) FROM queue WHERE claimed_at IS NULL) AS waiting,
+               (SELECT json_agg(l) FROM jobs_of_line l) AS jobs,
+               (SELECT json_agg(n)
+                FROM (SELECT node, slots, services FROM nodes
+                      WHERE slots > 0 AND pid <> 0 AND draining IS NULL
+                        AND lease_ends > clock_timestamp()) n) AS nodes""",
     "overdueJobs": """
         SELECT job_id, service FROM queue
         WHERE service = ANY(%(services)s) AND deadline < now()

@@ -5,16 +5,19 @@ The end of work whose job has ended otherwise: it was aborted, destroyed, or ran
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twuws.backends.family import ofThisBoot
 from twuws.database import Row, shield
+from twuws.errors import Unavailable
 from twuws.node import Node
 from twuws.uws import UWS
 
+T = TypeVar("T")
 log = Logger()
 
 
@@ -24,6 +27,7 @@ class Stopper:
 
     @param settle: called with job id and attempt before the work is ended: returns the
         reference of work that is watched here, if it is, and what fires when that is over.
+    @param failed: called when the database could not be told, so that it is tried again.
     """
 
     def __init__(
@@ -32,11 +36,13 @@ class Stopper:
         node: Node,
         backends: Mapping[str, Any],
         settle: Callable[[str, int], tuple[dict[str, Any] | None, Deferred[Any] | None]],
+        failed: Callable[[], object],
     ) -> None:
         self._services = services
         self._node = node
         self._backends = backends
         self._settle = settle
+        self._failed = failed
         self._ending: dict[tuple[str, int], Deferred[None]] = {}
 
     def underWay(self) -> list[Deferred[None]]:
@@ -53,14 +59,21 @@ class Stopper:
         if key in self._ending:
             return
         ending = self._ending[key] = Deferred.fromCoroutine(self._stop(row))
-        ending.addErrback(
-            lambda f: log.failure("{jobId} was not stopped; trying again", f, jobId=key[0])
-        )
 
-        def forget(_: object) -> None:
+        def forget(result: T) -> T:
             del self._ending[key]
+            return result
+
+        def notStopped(failure: Failure) -> None:
+            if failure.check(Unavailable):
+                log.warn("the end of {jobId} is still to be noted: {e}",
+                         jobId=key[0], e=failure.value)  # fmt: skip
+                self._failed()
+            else:
+                log.failure("{jobId} was not stopped; trying again", failure, jobId=key[0])
 
         ending.addBoth(forget)
+        ending.addErrback(notStopped)
 
     async def _stop(self, row: Row) -> None:
         """End one piece of work, and then note that it has ended."""

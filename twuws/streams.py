@@ -4,6 +4,7 @@ The runner's pipes: what the work prints, and how signals reach C{select}.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -15,7 +16,11 @@ RESERVED = 4096
 
 
 class Pipe:
-    """A pipe from the work to us."""
+    """
+    A pipe from the work to us.
+
+    @ivar tail: the end of what came, or all of it where it is short.
+    """
 
     def __init__(self) -> None:
         self.source, self.sink = os.pipe()
@@ -51,6 +56,51 @@ class Output(Pipe):
             os.write(self.file, kept)
         except OSError:  # a full disk must not stop work that may not even need its output
             self.room = -1
+
+
+class Whole(Pipe):
+    """
+    What the work prints where that is a result: all of it is in a file, or else we know.
+
+    A program need not mind that it could not write, so it does not write there itself.  Where
+    there is trouble nobody reads the pipe any more, which ends most programs.
+
+    @param most: how large the file may be, bytes; C{None} for any size.
+    @ivar trouble: why not all of it is there.
+    """
+
+    def __init__(self, path: str, most: int | None) -> None:
+        super().__init__()
+        self.file = create(path)
+        self.most = most
+        self.size = 0
+        self.trouble: OSError | None = None
+
+    def pump(self) -> bool:
+        isMore = super().pump()
+        if self.trouble is None:
+            return isMore
+        os.close(self.source)
+        return False
+
+    def take(self, data: bytes) -> None:
+        self.tail = (self.tail + data)[-TAIL:]
+        self.size += len(data)
+        try:
+            if self.most is not None and self.size > self.most:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self.file, rest) :]
+        except OSError as error:
+            self.trouble = error
+
+    def close(self) -> None:
+        """All has come: there are file systems that say only now what could not be stored."""
+        try:
+            os.close(self.file)
+        except OSError as error:
+            self.trouble = self.trouble or error
 
 
 class Wakeup(Pipe):

@@ -14,7 +14,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from twuws.database import Database, Transaction
+from twuws.database import Database, LockTimeout, Transaction
 from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
@@ -193,14 +193,24 @@ class UWS(DestroyableJobs):
         key: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
+        inDoubt = False
+
+        async def insert() -> str:
+            nonlocal inDoubt
+            try:
+                return await self._insert(job, run, who, key)
+            except DatabaseUnavailable as e:
+                inDoubt = inDoubt or not isinstance(e, LockTimeout)
+                raise
+
         try:
             await self.storing(workDir.create)
             if files is not None:
                 await self.storing(files.adopt, job.parameters)
-            made = await self._persistently(lambda: self._insert(job, run, who, key), timeout)
-        except DatabaseUnavailable:
-            raise  # the row may be there all the same; if it is not, the Sweeper comes
+            made = await self._persistently(insert, timeout)
         except BaseException:
+            if inDoubt:  # the row may be there all the same; if it is not, the Sweeper comes
+                raise
             await self.inThread(workDir.remove)
             raise
         if made != job.jobId:  # another request with the same key was faster

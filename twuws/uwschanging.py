@@ -370,12 +370,13 @@ class ChangeableJobs(ReadableJobs):
         checkMove(record.phase, phase)
         if phase is ERROR and error is None:
             error = JobError(message="The job failed.")
-        usual = self.priority if priority is None else priority
-        await self.table.move(record, phase, error, t, told, usual, because)
-        if record.phase in IN_QUEUE and (phase not in IN_QUEUE or phase is QUEUED):
+        isLeft = record.phase in IN_QUEUE
+        if isLeft and phase is QUEUED:  # it is put there anew
             await self.table.dequeue(record.jobId, t, ended=ended)
-        if phase is QUEUED:
-            args = {"jobId": record.jobId, "priority": priority, "usual": self.priority}
-            await self.table.run("enqueue", args, t)
-        elif phase is EXECUTING and record.phase is QUEUED:
+        quote = self.quoteAtEnd(record) if phase in FINAL else None
+        usual = self.priority
+        await self.table.move(record, phase, error, t, told, priority, usual, because, quote)
+        if isLeft and phase not in IN_QUEUE:
+            await self.table.dequeue(record.jobId, t, ended=ended)
+        if phase is EXECUTING and record.phase is QUEUED:
             await self.table.run("occupy", {"jobId": record.jobId}, t)

@@ -5,6 +5,7 @@ Reading jobs, and waiting for them: the part of the facade that changes nothing.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -17,8 +18,9 @@ from twuws.database import Database, Row, Transaction, shield
 from twuws.errors import JobNotFound
 from twuws.jobs import JobRecord, JobRef, UWSJob
 from twuws.jobstable import JobEvent, JobsTable, ListFilters, eventFromRow
-from twuws.phases import ACTIVE, FINAL, Phase
+from twuws.phases import ACTIVE, FINAL, IN_QUEUE, Phase
 from twuws.phasewatcher import PhaseWatcher
+from twuws.quoter import Quoter
 from twuws.workdir import WorkDirs, isSafeName
 
 P = ParamSpec("P")
@@ -47,6 +49,8 @@ class ReadableJobs:
 
     #: The longest WAIT, s (2.2.1.2; what TCP connections bear).
     longestWait: float = 60
+    #: Who knows when jobs will be complete; C{JobServices} sees to that.
+    quoter: Quoter | None = None
 
     def __init__(
         self,
@@ -71,6 +75,23 @@ class ReadableJobs:
         The job, read-only, never blocked by a lock; raise L{JobNotFound} if there is none.
         """
         return self._jobOf(await self._read(jobId))
+
+    @deferred
+    async def quoted(self, job: UWSJob) -> UWSJob:
+        """
+        The same job with the quote that it has now (2.1.6, A-46): the one that it was given,
+        or else an estimate, or C{None} while there is nothing to go by.
+
+        Never fails; at most it asks the database once.
+        """
+        if self.quoter is None:
+            return job
+        return self._jobOf(replace(job.record, quote=await self.quoter.quote(job.record)))
+
+    def quoteAtEnd(self, record: JobRecord) -> datetime | None:
+        """What a job that ends keeps for those who compare, if its work had begun."""
+        hasBegun = record.phase in IN_QUEUE and record.startTime is not None
+        return self.quoter.expected(record) if self.quoter is not None and hasBegun else None
 
     @deferred
     async def history(self, jobId: str) -> list[JobEvent]:

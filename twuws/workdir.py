@@ -122,12 +122,16 @@ class WorkDir(WorkPlace):
 
     def clear(self) -> None:
         """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
-        if self.attempt is not None and self._lastAttempt() > self.attempt:
+        if self.isLate():
             raise StaleAttempt
         shutil.rmtree(self.results, ignore_errors=True)
         for left in (self.outcome, self.events, self.stdout, self.stderr):
             left.unlink(missing_ok=True)
         self.create()
+
+    def isLate(self) -> bool:
+        """Whether the directory is a later attempt's by now."""
+        return self.attempt is not None and self._lastAttempt() > self.attempt
 
     def _lastAttempt(self) -> int:
         """Whose C{job.json} it is; 0 if there is none, or it makes no sense."""
@@ -145,11 +149,14 @@ class WorkDir(WorkPlace):
 
     def writeOutcome(self, outcome: Outcome) -> None:
         """
-        Say how the work ended; the file appears whole, or not at all.
+        Say how the work ended; the file appears whole, or not at all.  A late attempt has no
+        say any more.
 
         Where the disk is full there is the room that the runner has reserved, which may be too
         small for all of it: then the message must do.
         """
+        if self.isLate():
+            return
         content = {**outcome.asJSON(), "attempt": self.attempt}
         try:
             self._write(self.outcome, content)

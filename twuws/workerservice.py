@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -19,6 +20,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from twuws import schema
@@ -110,22 +112,24 @@ class WorkerService(Service):
         service.startService()
 
     async def _listen(self, services: list[Any]) -> None:
+        from twuws.web.audit import AuditLog
         from twuws.web.root import RootResource  # Klein would install a reactor
         from twuws.web.site import PoliteSite
 
-        root = RootResource(services, webSettings(self.config, services[0].database))
+        settings = webSettings(self.config, services[0].database)
+        root = RootResource(services, replace(settings, audit=AuditLog(self.config.audit)))
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
         site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
-        host = await self._listenAt(self.config.listen, site, "--listen tcp:8081")
-        self.url = self.config.web.publicURL or _urlOf(host)
+        port = await self._listenAt(self.config.listen, site, "--listen tcp:8081")
+        self.url = self.config.web.publicURL or _urlOf(port)
 
     async def _listenForMetrics(self, endpoint: str, jobServices: JobServices) -> None:
-        host = await self._listenAt(endpoint, MetricsSite(jobServices), "--metrics tcp:9101")
-        log.info("metrics are at {url}metrics", url=_urlOf(host))
+        port = await self._listenAt(endpoint, MetricsSite(jobServices), "--metrics tcp:9101")
+        log.info("metrics are at {url}metrics", url=_urlOf(port))
 
     async def _listenAt(self, endpoint: str, site: Any, otherwise: str) -> Any:
         """
-        Answer HTTP at an endpoint; return the address.
+        Answer HTTP at an endpoint; return the port.
 
         @param otherwise: what choosing another one looks like.
         """
@@ -144,7 +148,7 @@ class WorkerService(Service):
         if "backlog=" not in endpoint:
             _admitMany(port)
         self._begun.append(_Listening(port))
-        return port.getHost()
+        return port
 
     def _leave(self) -> None:
         """Somebody elsewhere has asked for it, and the jobs are taken care of."""
@@ -216,13 +220,15 @@ def _reason(error: CannotListenError) -> str:
     return getattr(error.socketError, "strerror", None) or str(error.socketError)
 
 
-def _urlOf(address: Any) -> str:
-    """A URL for people to try, of an address that is listened to."""
+def _urlOf(port: Any) -> str:
+    """A URL for people to try, of a port that is listened to."""
+    address = port.getHost()
     host = getattr(address, "host", None)
     if host is None:
         return str(address)
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-    return f"http://{host}:{address.port}/"
+    scheme = "https" if isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory) else "http"
+    return f"{scheme}://{host}:{address.port}/"
 
 
 def _takeAllDescriptors() -> None:

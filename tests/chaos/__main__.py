@@ -141,7 +141,7 @@ class Run:
         counted = self.faults.counted()
         several = ", ".join(f"{kind} {counted[kind]}" for kind in KINDS if counted[kind])
         yield f"{sum(counted.values())} faults: {several}"
-        last = {event["job_id"]: event["phase"] for event in self.evidence.events}
+        last = {event["job_id"]: event["phase"] or "destroyed" for event in self.evidence.events}
         phases = ", ".join(f"{k} {n}" for k, n in sorted(Counter(last.values()).items()))
         yield f"{len(last)} jobs, by their last phase: {phases}"
         attempts = Counter(
@@ -170,7 +170,7 @@ class Run:
                 lines.append(
                     (
                         event["at"].timestamp() - at,
-                        f"event {event['phase']} attempt {event['attempt']} by"
+                        f"event {event['phase'] or 'destroyed'} attempt {event['attempt']} by"
                         f" {event['node'] or event['who']}: {event['why'] or ''}",
                     )
                 )

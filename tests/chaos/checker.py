@@ -263,11 +263,8 @@ def limits(evidence: Evidence) -> Found:
             yield wrong(jobId, f"{running} of {service or 'all'} worked at {at:.3f}, not {most}")
         marks = []
         for events in _eventsByJob(evidence).values():
-            isGone = (
-                events[-1]["phase"] == "EXECUTING" and events[-1]["job_id"] not in evidence.jobs
-            )
-            if service in (None, events[0]["service"]):  # when it was deleted is not known
-                marks += list(_starts(events))[: -1 if isGone else None]
+            if service in (None, events[0]["service"]):
+                marks += _starts(events)
         for at, running, jobId in _excess(marks, most):
             yield wrong(jobId, f"{running} of {service or 'all'} EXECUTING at {at:.3f}, not {most}")
 

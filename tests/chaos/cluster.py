@@ -20,13 +20,15 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos import journal
+from tests.chaos import gates, journal
 from tests.chaos.launch import BUG
 from tests.chaos.postgres import Postgres
 from tests.chaos.proxy import Network, Proxy
 
 HERE = Path(__file__).parent
 LEASE = 6.0
+#: How long anything may take to start or to end, s: a machine may be busy, or PostgreSQL away.
+PATIENCE = 180.0
 #: The limits on what runs at a time: of all services, and of one.
 RUNNING = 7
 RUNNING_OF = {"program": 2}
@@ -42,6 +44,7 @@ lease = {lease}
 work-may-go-on = 20
 stop-timeout = 4
 cleanup-interval = 3
+keep-history = 3600
 running = {running}
 longest-wait = 20
 """
@@ -123,6 +126,8 @@ class Node:
             }
         if self.cluster.bug:
             environment[BUG] = self.cluster.bug
+        if self.cluster.gates:
+            environment[gates.VARIABLE] = str(self.cluster.gates.directory)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -139,10 +144,14 @@ class Node:
                 start_new_session=True,
             )
 
-    def start(self, onStop: str = "leave", offset: float = 0.0, seconds: float = 60) -> None:
-        """Start it, again if it does not come up, and wait until it answers."""
-        until = time.monotonic() + seconds
+    def start(self, onStop: str = "leave", offset: float = 0.0) -> None:
+        """Start it, and wait until it answers."""
         self.launch(onStop, offset)
+        self.awaitStart(onStop, offset)
+
+    def awaitStart(self, onStop: str = "leave", offset: float = 0.0) -> None:
+        """Wait until it answers; it is started again if it has ended instead."""
+        until = time.monotonic() + PATIENCE
         while not self.answers():
             assert time.monotonic() < until, f"node {self.name} does not start; see {self.log}"
             if not self.isThere:
@@ -171,12 +180,12 @@ class Node:
         self.signal(signal.SIGKILL)
         self.ended()
 
-    def terminate(self, seconds: float = 60) -> None:
+    def terminate(self, seconds: float = PATIENCE) -> None:
         """SIGTERM, and wait until it has gone."""
         self.signal(signal.SIGTERM)
         self.ended(seconds)
 
-    def ended(self, seconds: float = 60) -> None:
+    def ended(self, seconds: float = PATIENCE) -> None:
         """Wait until its process has gone."""
         self.isPaused = False
         if self.process is not None:
@@ -200,6 +209,8 @@ class Cluster:
     @param hosts: what each node's host is called; nodes on the same host see each other's
         processes, as in truth they all do.
     @param bug: a deliberate one, of L{tests.chaos.bugs}.
+    @param running: how many jobs may run at a time, of all services.
+    @param gated: whether there are gates, see L{tests.chaos.gates}.
     @ivar disk: whether the job directories are on a small disk of their own.
     @ivar known: jobs that are this run's, for their directories may be gone before their work.
     """
@@ -214,8 +225,11 @@ class Cluster:
         slots: int = 3,
         bug: str | None = None,
         lease: float = LEASE,
+        running: int = RUNNING,
+        gated: bool = False,
     ) -> None:
         self.directory, self.bug, self.lease = directory, bug, lease
+        self.running = running
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
         self.data = directory / "data"
@@ -223,6 +237,7 @@ class Cluster:
         self.jobs.mkdir(parents=True)
         self.journal = directory / "journal"
         self.journal.touch()
+        self.gates = gates.Gates(directory / "gates") if gated else None
         self.disk = _mounted(self.jobs, self.size)
         self.known: set[str] = set()
         self.network = Network()
@@ -234,7 +249,7 @@ class Cluster:
     def config(self, host: str) -> str:
         """The configuration file of a node."""
         told = {"variable": journal.VARIABLE, "journal": self.journal}
-        text = _CONFIG.format(host=host, lease=self.lease, running=RUNNING)
+        text = _CONFIG.format(host=host, lease=self.lease, running=self.running)
         for name, path in SERVICES.items():
             text += _CLASS.format(name=name, path=path, **told)
         return text + _PROGRAM.format(
@@ -251,9 +266,7 @@ class Cluster:
         for node in self.nodes[1:]:
             node.launch()
         for node in self.nodes[1:]:
-            while not node.answers():
-                assert node.isThere, f"node {node.name} does not start; see {node.log}"
-                time.sleep(0.05)
+            node.awaitStart()
 
     def fillDisk(self) -> None:
         """Leave not a byte under the job directories."""

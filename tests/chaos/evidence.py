@@ -17,7 +17,7 @@ import psutil
 
 from tests.chaos import journal
 from tests.chaos.clients import Asker, Op
-from tests.chaos.cluster import RUNNING, RUNNING_OF, Cluster
+from tests.chaos.cluster import RUNNING_OF, Cluster
 from tests.chaos.faults import Fault
 
 #: How long what is wrong must stay so before it counts, s: things take their time.
@@ -145,7 +145,7 @@ def collect(cluster: Cluster, evidence: Evidence, asker: Asker) -> None:
     evidence.spans = journal.read(cluster.journal)
     evidence.work = [(jobId, attempt, one.pid) for jobId, attempt, one in cluster.work()]
     evidence.wallClock = time.time() - journal.clock()
-    limits: dict[str | None, int] = {None: RUNNING}
+    limits: dict[str | None, int] = {None: cluster.running}
     limits.update(RUNNING_OF)
     evidence.limits = limits
     node = cluster.nodes[0].name

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import psycopg2
 
-from tests.chaos.cluster import Cluster, Node, faketime
+from tests.chaos.cluster import PATIENCE, Cluster, Node, faketime
 from tests.chaos.journal import clock
 
 
@@ -80,7 +80,7 @@ class Faults:
         """Inject no more, and wait until all is healed."""
         self.stopping.set()
         for thread in self._threads:
-            thread.join(180)
+            thread.join(3 * PATIENCE)
             assert not thread.is_alive(), "a fault hangs"
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class Faults:
                 fault = Fault(kind=kind, node=name if name in nodes else None)
                 self.injected.append(fault)
                 action(self, rng, fault, nodes.get(name) or rng.choice(self.cluster.nodes))
-            except psycopg2.Error:
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
                 fault.text += " (there was no database to ask)"
             finally:
                 fault.ended = clock()

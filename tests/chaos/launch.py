@@ -1,11 +1,14 @@
 """
-The process of one node: C{twistd}, with a deliberate bug if the environment asks for one.
+The process of one node: C{twistd}, with a deliberate bug or with gates if the environment
+asks for them.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+
+from tests.chaos import gates
 
 #: The variable that names a bug of L{tests.chaos.bugs}.
 BUG = "CHAOS_BUG"
@@ -19,6 +22,8 @@ def main() -> None:
         from tests.chaos.bugs import BUGS
 
         BUGS[bug]()
+    if os.environ.get(gates.VARIABLE):
+        gates.install()
     from twisted.scripts import twistd
 
     twistd.run()

@@ -98,7 +98,7 @@ class Postgres:
                 **self._as,
             )
 
-    def start(self, seconds: float = 60) -> None:
+    def start(self, seconds: float = 180) -> None:
         """Start it, and wait until it answers."""
         options = (*_OPTIONS, f"unix_socket_directories={self.cluster}")
         until = time.monotonic() + seconds
@@ -132,7 +132,7 @@ class Postgres:
         number = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}[how]
         with suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
-        self.process.wait(60)
+        self.process.wait(180)
 
     def restart(self, how: str = "fast", away: float = 0) -> None:
         """End it, be away for some seconds, and start it again."""
@@ -175,9 +175,8 @@ class Postgres:
         rows = self.query(
             """SELECT pg_terminate_backend(pid) FROM (
                    SELECT pid FROM pg_stat_activity
-                   WHERE usename = 'uws' AND pid <> pg_backend_pid() AND query LIKE %s
-                     AND backend_type = 'client backend'
-                   ORDER BY random() LIMIT %s) some""",
+                   WHERE application_name = 'twuws' AND query LIKE %s
+                   ORDER BY random() LIMIT %s) chosen""",
             (like, limit),
         )
         return len(rows)

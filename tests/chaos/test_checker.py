@@ -25,7 +25,7 @@ def op(what: str, began: float, **more: Any) -> Op:
     return Op(what=what, began=began, ended=began + 0.1, **{**given, **more})
 
 
-def event(phase: str, at: float, **more: Any) -> dict[str, Any]:
+def event(phase: str | None, at: float, **more: Any) -> dict[str, Any]:
     given = {"job_id": GOOD, "service": "again", "attempt": 0, "why": None, "node": "a"}
     when = datetime.fromtimestamp(WALL + at, UTC)
     return {"event_id": int(at * 100), "phase": phase, "at": when, **given, **more}
@@ -208,6 +208,21 @@ def test_limitByEvents():
         event("EXECUTING", 4.0, job_id=other, attempt=1),
         event("ABORTED", 4.1, job_id=other, attempt=1),
     ]
+    assert rules(found) == {"a limit was exceeded"}
+
+
+def test_whatIsGoneTakesNoPlace():
+    """A job that is deleted while it is EXECUTING counts until then, and no longer."""
+    found = evidence()
+    found.ops.append(op("delete", 4.5))
+    found.jobs, found.results = {}, {}
+    found.events[3] = event(None, 4.5, attempt=1)
+    found.ops[2:4] = []
+    other = {"job_id": "b" * 32}
+    found.events += [event("PENDING", 1.5, **other), event("QUEUED", 2.5, **other)]
+    found.events.append(event("EXECUTING", 4.6, attempt=1, **other))
+    assert rules(found) == set()
+    found.events[-1] = event("EXECUTING", 4.4, attempt=1, **other)
     assert rules(found) == {"a limit was exceeded"}
 
 

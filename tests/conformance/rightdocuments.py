@@ -5,6 +5,7 @@ The documents of a service that does everything right; see C{rightserver}.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 NAMESPACES = (
@@ -41,6 +42,12 @@ class Documents:
             return text + "+00:00"
         return text if self.has("instantWithoutZ") else text + "Z"
 
+    def quoteOf(self, job):
+        """The quote, which may be another one each time."""
+        if self.has("quoteMoves"):
+            return self.instant(datetime.now(UTC) + timedelta(seconds=10))
+        return self.instant(job.quote)
+
     def text(self, text):
         """Text as the content of an element."""
         if not self.has("controlsInXML"):
@@ -72,7 +79,7 @@ class Documents:
             self.runId(job),
             self.owner(job),
             self.element("phase", job.phase),
-            "" if self.has("noQuote") else self.orNil("quote", self.instant(job.quote)),
+            "" if self.has("noQuote") else self.orNil("quote", self.quoteOf(job)),
             self.element("creationTime", self.instant(job.created)),
             self.orNil("startTime", self.instant(job.started)),
             self.orNil("endTime", self.instant(job.ended)),

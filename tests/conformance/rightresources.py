@@ -106,7 +106,7 @@ class Resources(Lists, Waiting, Controls, Parameters, Results):
         return self.seeOther(self.url if self.has("changeLeadsToList") else f"{self.url}/{job.id}")
 
     def get_quote(self, job):
-        return self.plain("None" if self.has("quoteNone") else self.documents.instant(job.quote))
+        return self.plain("None" if self.has("quoteNone") else self.documents.quoteOf(job))
 
     def get_owner(self, job):
         return self.plain(job.owner or ("NULL" if self.has("ownerNULLAlone") else ""))

@@ -17,6 +17,12 @@ def test_jobs_are_archived(number):
     assert outcomeOf(CHECKS[number], "archives").status is Status.PASSED
 
 
+@pytest.mark.parametrize("number", ["25", "26"])
+def test_quotes_move(number):
+    """What was quoted in a document may be another time by the next request."""
+    assert outcomeOf(CHECKS[number], "quoteMoves").status is Status.PASSED
+
+
 @pytest.mark.parametrize("number", ["37", "56", "58"])
 def test_destruction_is_chosen_by_the_service(number):
     assert outcomeOf(CHECKS[number], "destructionIgnored").status is Status.PASSED

@@ -4,9 +4,6 @@ What C{twuws hold}, C{twuws release} and C{twuws holds} do.
 
 from __future__ import annotations
 
-import os
-import pwd
-import socket
 from argparse import Namespace
 
 from twuws.admin.commands import forEach
@@ -16,18 +13,9 @@ from twuws.errors import UWSError
 from twuws.uws import UWS
 
 
-def administrator() -> str:
-    """Who runs this command, for the records."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in a container
-        name = str(os.getuid())
-    return f"admin {name}@{socket.gethostname()}"
-
-
 async def hold(session: Session, options: Namespace) -> None:
     """C{twuws hold}: keep jobs from running."""
-    who = administrator()
+    who = session.who
 
     async def holdJob(uws: UWS, jobId: str) -> str:
         return str(await uws.hold(jobId, who, options.why))
@@ -42,7 +30,7 @@ async def hold(session: Session, options: Namespace) -> None:
 
 async def release(session: Session, options: Namespace) -> None:
     """C{twuws release}: let jobs run again."""
-    who = administrator()
+    who = session.who
 
     async def releaseJob(uws: UWS, jobId: str) -> str:
         return str(await uws.release(jobId, who))

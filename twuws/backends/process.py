@@ -17,6 +17,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from twuws import endings
@@ -25,6 +26,8 @@ from twuws.backends.watching import RunnerProtocol, Watch
 from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import IBackend, Running, Work
 from twuws.jobs import Outcome, UWSJob
+
+log = Logger()
 
 #: The runner's exit status when it could not write to its directory.
 DISK_TROUBLE = 3
@@ -165,8 +168,9 @@ class ProcessBackend:
         reason = await gone
         try:
             outcome: Outcome | None = await self._inThread(work.directory.readOutcome)
-        except (OSError, ValueError, TypeError, KeyError) as error:  # the work may write there
-            outcome = Outcome.failed(endings.sentence(f"The outcome cannot be read: {error}"))
+        except (OSError, ValueError, TypeError, KeyError) as e:  # the work may write there
+            log.error("the outcome of {jobId} cannot be read: {e}", jobId=work.job.jobId, e=e)
+            outcome = endings.unreadable(e)
         if outcome is None:  # then the runner could not see to what it leaves
             await family.end(self.reactor, ref, work.limits.grace)
             outcome = _withoutOutcome(reason)
@@ -193,9 +197,10 @@ def _withoutOutcome(reason: tuple[int, bytes] | None) -> Outcome:
         return Outcome.failed(message, type="transient")
     if status == 0:
         return endings.lost("The job's runner ended without an outcome")
-    error = endings.ofStatus("The job's runner", status, trouble).error
+    error = endings.ofStatus("The job's runner", status).error
     assert error is not None
     if status < 0:
         return endings.lost(error.message)
     # What a runner says of itself is not for clients.
-    return Outcome.failed(error.message, type=error.type, traceback=error.detail)
+    said = trouble.decode("utf-8", "replace").strip()
+    return Outcome.failed(error.message, type=error.type, traceback=said or None)

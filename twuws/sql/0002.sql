@@ -1,5 +1,5 @@
 -- Version 2: records of every move, limits and fairness of claims, nodes that are drained,
--- jobs that are held, and requests that come twice.
+-- jobs that are held, requests that come twice, and quotes.
 
 -- A service of an older version that runs goes on with a newer schema if it has at least
 -- the version in works_with; one that starts wants the version that it knows.
@@ -114,6 +114,9 @@ ALTER TABLE nodes ADD CONSTRAINT nodes_draining
 -- Of a HELD job: {"priority", "queuedAt"}, for when it is queued again.
 ALTER TABLE jobs ADD COLUMN held jsonb;
 CREATE INDEX jobs_held ON jobs (service, job_id) WHERE phase = 'HELD';
+
+-- How long the last jobs took says how long the next ones will.
+CREATE INDEX jobs_completed ON jobs (service, end_time DESC) WHERE phase = 'COMPLETED';
 
 -- What is not to run for now: a job, or all of a service, of an owner ('' for nobody in
 -- particular), or of an owner at a service.

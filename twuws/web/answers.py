@@ -10,6 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
+from urllib.parse import quote
 
 from twisted.logger import Logger
 from twisted.web.http import CACHED, NO_CONTENT, SEE_OTHER
@@ -36,6 +37,14 @@ log = Logger()
 MOST_RANGES = 8
 
 TEXT = "text/plain; charset=utf-8"
+
+#: What browsers show, and in which there is nothing that they would do.
+_SHOWN = re.compile(
+    r"text/(plain|csv|tab-separated-values)|image/(png|jpeg|gif|webp|tiff|fits)|audio/\S+|video/\S+"
+    r"|application/(json|pdf)"
+)
+#: What a browser may do with a file that it shows all the same: nothing.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
 
 _RANGE = re.compile(r"\s*(?=\d|-\d)(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 
@@ -163,6 +172,17 @@ def _statReadable(path: Path) -> os.stat_result:
     return found
 
 
+def _confine(request: Any, name: str, mediaType: str) -> None:
+    """
+    See that a file does nothing in a browser: whoever has made it, or sent it, may mean harm to
+    who looks at it, and it comes from the same origin as all of the service.
+    """
+    request.setHeader("content-security-policy", _POLICY)
+    if not _SHOWN.fullmatch(mediaType.partition(";")[0].strip().lower()):
+        encoded = quote(name, safe="")
+        request.setHeader("content-disposition", f"attachment; filename*=UTF-8''{encoded}")
+
+
 class _Leaf(File):
     """A file, and nothing below it."""
 
@@ -203,6 +223,7 @@ def file(
         request.requestHeaders.removeHeader(b"range")  # then the whole file is a right answer
     else:
         request.requestHeaders.setRawHeaders(b"range", [wanted])
+    _confine(request, path.name, mediaType)
     resource = _Leaf(str(path))
     resource.type, resource.encoding = mediaType, None
     return resource

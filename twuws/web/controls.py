@@ -49,11 +49,12 @@ def takeControls(args: ByName[str], keys: Sequence[str] = ()) -> Controls:
 
     PHASE and ACTION come in upper case, whatever they are.
 
-    @param keys: the idempotency keys that the request's headers have.
+    @param keys: the idempotency keys that the request's headers have.  One that is a parameter
+        counts before them, for proxies may have set them without looking into the body.
     @raise BadRequest: for a value that is none, and for several different ones.
     """
     if keys:
-        args.setdefault(IDEMPOTENCY_KEY, []).extend(keys)
+        args.setdefault(IDEMPOTENCY_KEY, list(keys))
     found: dict[str, list[Any]] = {
         "phase": _taken(args, "PHASE", lambda v: _word(v, "RUN", "ABORT")),
         "action": _taken(args, "ACTION", lambda v: _word(v, "DELETE")),

@@ -73,9 +73,9 @@ _CONTROLS = dict.fromkeys((*range(32), 127), "?")
 def challenge(request: Any, access: Access, baseURL: str) -> None:
     """Say how to log in (SSO 2.1)."""
     request.responseHeaders.removeHeader("www-authenticate")
-    for authenticator in access.authenticators:
-        for one in authenticator.challenges(baseURL):
-            request.responseHeaders.addRawHeader("www-authenticate", one)
+    ways = (one for way in access.authenticators for one in way.challenges(baseURL))
+    for one in dict.fromkeys(ways):  # several know of Bearer
+        request.responseHeaders.addRawHeader("www-authenticate", one)
 
 
 def checkOrigin(request: Any, who: Identity, ownURL: str, origins: frozenset[str]) -> None:

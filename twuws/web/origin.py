@@ -5,11 +5,13 @@ Where a resource is, as its client knows it: URLs that are true behind a proxy.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
+from twuws.proxies import Proxies
 from twuws.web.headers import textOf
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import WebSettings
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", re.ASCII)
 _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
@@ -46,30 +48,49 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     return f"{scheme}://{host}{told.get('prefix', '')}{path}"
 
 
-def clientOf(request: Any, settings: WebSettings) -> str:
+def clientAddress(request: Any, proxies: Proxies) -> str:
     """
-    The address of who has sent a request: as proxies that are trusted tell it, else of who has
-    connected; C{unix} for the other end of a Unix socket.
+    Where a request comes from: an address, or C{unix} for a local socket.
+
+    Behind trusted proxies it is the last address that none of these has, as they tell; what is
+    from further away could be anything.
     """
-    proxies = settings.proxies
-    peer = getattr(request.getClientAddress(), "host", None)
-    if not proxies.trusts(peer):
-        return peer or "unix"
+    host = getattr(request.getClientAddress(), "host", None)
+    if proxies.trusts(host):
+        for address in reversed(_forwardedFor(request)):
+            if not _isAddress(address):
+                break
+            host = address
+            if not proxies.trusts(address):
+                break
+    return host or "unix"
+
+
+def _forwardedFor(request: Any) -> list[str]:
+    """
+    The addresses that proxies say they had requests from: the last one says what our proxy saw.
+
+    Where there are both headers, one may be as the client has sent it (see L{_toldByProxy}).
+    """
+    one = [_addressOf(value) for value in _values(request, "x-forwarded-for")]
     elements = _elements(_joined(request, "forwarded"))
-    told = {
-        next((one for one in reversed(addresses) if not proxies.trusts(one)), addresses[0])
-        for addresses in (
-            [_addressOf(one.get("for", "unknown")) for one in elements],
-            [_addressOf(one) for one in _values(request, "x-forwarded-for")],
-        )
-        if addresses
-    }
-    return told.pop() if len(told) == 1 else peer or "unix"
+    other = [_addressOf(one.get("for", "unknown")) for one in elements]
+    if one and other and one[-1] != other[-1]:
+        return []
+    return one or other
+
+
+def _isAddress(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def isConfidential(request: Any, settings: WebSettings) -> bool:
     """Whether nobody else can have read a request on its way: it came by https, or from here."""
-    address = clientOf(request, settings)
+    address = clientAddress(request, settings.proxies)
     isHere = address == "unix" or address.startswith("127.") or address in _HERE
     return isHere or resourceURL(request, settings).startswith("https:")
 

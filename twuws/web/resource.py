@@ -22,7 +22,6 @@ from twuws.errors import (
     Forbidden,
     NotAcceptable,
     NotAllowed,
-    NotAuthenticated,
     NotFound,
     Unavailable,
     UnsupportedMediaType,
@@ -33,6 +32,7 @@ from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
+from twuws.web.admission import Admission
 from twuws.web.controls import (
     IDEMPOTENCY_KEY,
     Controls,
@@ -40,9 +40,9 @@ from twuws.web.controls import (
     readWait,
     takeControls,
 )
-from twuws.web.identifying import askerOf, challenge, checkOrigin, identify, identityOf
+from twuws.web.identifying import askerOf, identityOf
 from twuws.web.login import Login
-from twuws.web.origin import clientOf, ensureHost, isConfidential, resourceURL
+from twuws.web.origin import ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
@@ -97,18 +97,18 @@ class _Jobs:
     def __init__(self, uws: UWS, settings: WebSettings) -> None:
         self.uws = uws
         self.settings = settings
-        self.access = settings.access
+        self.admission = Admission(settings, self._base)
         self.actions: JobActions = uws.jobActions or JobActions()
         self.fileNames, self.documents = filesAmong(uws.jobClass)
-        vosi = VOSI(uws, self._base, self.access.securityMethods)
+        vosi = VOSI(uws, self._base, settings.access.securityMethods)
         self.children: dict[str, Callable[..., Any]] = {
             "async": self.jobs,
             "sync": Sync(uws, settings, self._base, self._newJobToRun, self._jobFor).answer,
             "capabilities": vosi.capabilities,
             "availability": vosi.availability,
         }
-        if self.access.login is not None:
-            self.children["login"] = Login(self.access.login, uws.workDirs).answer
+        if settings.access.login is not None:
+            self.children["login"] = Login(settings.access.login, uws.workDirs).answer
 
     @app.route("/", defaults={"path": ""})
     @app.route("/<path:path>")
@@ -121,28 +121,10 @@ class _Jobs:
             known = ", ".join(self.children)
             raise NotFound(f"There is no {name!r} here; there are {known}.")
         try:
-            await self._admit(request, name)
+            await self.admission.admit(request, name)
             return await self.children[name](request, *segments)
         finally:
             discard(request)
-
-    async def _admit(self, request: Any, name: str) -> None:
-        """
-        See who asks, and whether they may use the service; to log in, and to see whether it is
-        available, is for all.
-        """
-        request.cameFrom = clientOf(request, self.settings)
-        request.isConfidential = isConfidential(request, self.settings)
-        if name in ("availability", "login"):
-            return
-        who = await identify(request, self.access)
-        if name == "capabilities" and who.name is None:  # they say who may (SSO 2.2)
-            challenge(request, self.access, self._base(request))
-        isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
-        isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")
-        if isChange:
-            checkOrigin(request, who, self._base(request), self.settings.origins)
-        self.access.checkUse(who, isChange)
 
     def _base(self, request: Any) -> str:
         return resourceURL(request, self.settings)
@@ -186,7 +168,7 @@ class _Jobs:
         filters = readListFilters(request.args)
         request.setHeader("content-type", answers.xmlType(request))
         url = self._jobListURL(request)
-        owner, anyOwner, mayList = self.access.listed(identityOf(request))
+        owner, anyOwner, mayList = self.admission.listed(request)
         if not mayList:
             filters = replace(filters, last=0)
         pages = self.uws.pagesOfJobs(filters, owner, anyOwner, pageSize=PAGE)
@@ -243,7 +225,9 @@ class _Jobs:
         }
         if not isinstance(controls.destruction, Unset):
             properties["destruction"] = controls.destruction
-        return await self.uws.getNewIdFromRequest(request, isToRun, **properties)
+        made = await self.uws.getNewIdFromRequest(request, isToRun, **properties)
+        request.madeJob = made  # for the records
+        return made
 
     # Jobs
 
@@ -254,7 +238,7 @@ class _Jobs:
         @raise JobNotFound: if there is none.
         """
         job = await self.uws.getJob(jobId)
-        self.access.checkJob(identityOf(request), jobId, job.owner)
+        self.admission.checkJob(request, job)
         return job
 
     async def _ofJob(self, request: Any, jobId: str, segments: tuple[str, ...]) -> Any:
@@ -275,29 +259,12 @@ class _Jobs:
                 action.handlers(asked.segments) if action else handlers, methodOf(request)
             )
             asked = replace(asked, controls=await self._read(request))
-            self._checkAct(asked)
+            self.admission.checkAct(request, asked.found, asked.controls)
             return await handler(asked)
         except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
             if action:
                 await action.find(asked)
             raise
-
-    def _checkAct(self, asked: Asked) -> None:
-        """
-        An administrator may look at the jobs of others, abort and destroy them, and no more.
-        """
-        request, controls = asked.request, asked.controls
-        who = identityOf(request)
-        isLooking = request.method in (b"GET", b"HEAD")
-        if isLooking or self.access.owns(who, asked.found.owner):
-            return
-        alone = not request.args and not request.files
-        isAct = alone and controls in (Controls(action="DELETE"), Controls(phase="ABORT"))
-        if request.method != b"DELETE" and not isAct:
-            raise Forbidden(
-                f"This is a job of {asked.found.owner}: an administrator may look at it, abort it"
-                " and destroy it, and change nothing else."
-            )
 
     async def job(self, asked: Asked) -> bytes:
         """The job, at once or after a WAIT (2.2.1.2); HEAD never waits (A-84)."""
@@ -309,6 +276,7 @@ class _Jobs:
             job = await self.uws.wait(asked.jobId, wait.seconds, wait.phases)
             if job.phase is SUSPENDED:  # which goes on by itself, and is not waited for (A-94)
                 asked.request.setHeader("retry-after", str(Unavailable.retryAfter))
+        job = await self.uws.quoted(job)
         content = jobDocument(job, asked.jobURL, self.uws.jobdocPreamble)
         return answers.document(asked.request, content)
 
@@ -332,9 +300,9 @@ class _Jobs:
     @app.handle_errors(UWSError)
     def refused(self, request: Any, failure: Failure) -> bytes:
         """The one place where errors become HTTP."""
-        if failure.check(NotAuthenticated):
-            challenge(request, self.access, self._base(request))
-        return answers.failure(request, cast(UWSError, failure.value))
+        error = cast(UWSError, failure.value)
+        self.admission.refused(request, error)
+        return answers.failure(request, error)
 
     @app.handle_errors(CancelledError)
     def gone(self, request: Any, failure: Failure) -> bytes:

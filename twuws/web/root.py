@@ -66,6 +66,7 @@ class RootResource(Resource):
             for uws in self._services
         )
         page = _PAGE.format(version=escape(twuws.__version__), services=entries)
+        request.setHeader("content-security-policy", "default-src 'none'; frame-ancestors 'none'")
         return answers.text(request, page, "text/html; charset=utf-8")
 
 

@@ -4,44 +4,11 @@ How a service behaves over HTTP, as far as its operator decides that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from twuws.proxies import Proxies
 from twuws.web.access import Access
-
-
-class Proxies:
-    """
-    The proxies whose word is taken for what their clients asked for.
-
-    >>> Proxies(["127.0.0.1", "10.0.0.0/8"]).trusts("10.1.2.3")
-    True
-
-    @param named: addresses, networks, and C{unix} for whoever comes by a Unix socket.
-    @raise ValueError: naming what is none of these.
-    """
-
-    def __init__(self, named: Iterable[str] = ()) -> None:
-        self._networks: list[IPv4Network | IPv6Network] = []
-        self._unix = False
-        for one in named:
-            if one == "unix":
-                self._unix = True
-            else:
-                self._networks.append(ip_network(one))
-
-    def trusts(self, host: str | None) -> bool:
-        """Whether a proxy is at this address; C{None} for the other end of a Unix socket."""
-        if host is None:
-            return self._unix
-        try:
-            address: Any = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._networks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +31,7 @@ class WebSettings:
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     @ivar access: who may do what.
+    @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
     publicURL: str | None = None
@@ -77,6 +45,7 @@ class WebSettings:
     syncListed: bool = True
     syncAborts: bool = False
     access: Access = field(default_factory=Access)
+    audit: Any = None
 
     def below(self, name: str) -> WebSettings:
         """The same for a resource one step further down."""

@@ -215,7 +215,7 @@ class QuoteAction(JobAction):
     name = "quote"
 
     async def doGET(self, asked: Asked) -> Any:
-        quote = (await asked.job()).quote
+        quote = (await asked.uws.quoted(await asked.job())).quote
         return asked.text(formatInstant(quote) if quote else "")
 
 

@@ -1,0 +1,5 @@
+"""Makes endpoints known that begin with ``mtls:``."""
+
+from twuws.mtls import MTLSServerParser
+
+mtls = MTLSServerParser()
