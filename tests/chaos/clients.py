@@ -87,16 +87,18 @@ class Asker:
     Makes requests at nodes, and logs them.
 
     @param nodes: names and URLs.
+    @ivar patience: how long to wait for an answer of each, s.
     """
 
     def __init__(self, nodes: dict[str, str], log: Log) -> None:
         self.nodes = nodes
         self.log = log
+        self.patience = dict.fromkeys(nodes, PATIENCE)
 
     def ask(self, op: Op, method: str, path: str, **form: str) -> Op:
         """Make a request, and wait for its answer; never raises for what may go wrong."""
         address = urllib.parse.urlsplit(self.nodes[op.node]).netloc
-        connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(address, timeout=self.patience[op.node])
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urllib.parse.urlencode(form) if method == "POST" else None
         try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -104,8 +104,8 @@ class Node:
         self.offset = 0.0
         self.isPaused = False
         self.process: subprocess.Popen[bytes] | None = None
-        self._config = cluster.directory / f"node-{name}.toml"
-        self._config.write_text(cluster.config(host))
+        self.config = cluster.directory / f"node-{name}.toml"
+        self.config.write_text(cluster.config(host))
 
     def launch(self, onStop: str = "leave", offset: float = 0.0) -> None:
         """Start it, and don't wait for it."""
@@ -132,7 +132,7 @@ class Node:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tests.chaos.launch", "-n", "--pidfile=", "uws"),
-                    *("--config", str(self._config), "--data-dir", str(self.cluster.data)),
+                    *("--config", str(self.config), "--data-dir", str(self.cluster.data)),
                     *("--database", f"postgresql://uws@127.0.0.1:{self.proxy.port}/postgres"),
                     *("--listen", f"tcp:{self.port}:interface=127.0.0.1"),
                     *("--slots", str(self.slots), "--on-stop", onStop),
@@ -211,6 +211,7 @@ class Cluster:
     @param bug: a deliberate one, of L{tests.chaos.bugs}.
     @param running: how many jobs may run at a time, of all services.
     @param gated: whether there are gates, see L{tests.chaos.gates}.
+    @param services: names and classes of jobs; there is C{program} besides.
     @ivar disk: whether the job directories are on a small disk of their own.
     @ivar known: jobs that are this run's, for their directories may be gone before their work.
     """
@@ -227,9 +228,10 @@ class Cluster:
         lease: float = LEASE,
         running: int = RUNNING,
         gated: bool = False,
+        services: Mapping[str, str] = SERVICES,
     ) -> None:
         self.directory, self.bug, self.lease = directory, bug, lease
-        self.running = running
+        self.running, self.services = running, services
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o755)
         self.data = directory / "data"
@@ -250,7 +252,7 @@ class Cluster:
         """The configuration file of a node."""
         told = {"variable": journal.VARIABLE, "journal": self.journal}
         text = _CONFIG.format(host=host, lease=self.lease, running=self.running)
-        for name, path in SERVICES.items():
+        for name, path in self.services.items():
             text += _CLASS.format(name=name, path=path, **told)
         return text + _PROGRAM.format(
             python=sys.executable,
@@ -267,6 +269,20 @@ class Cluster:
             node.launch()
         for node in self.nodes[1:]:
             node.awaitStart()
+
+    def admin(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run C{twuws}, as an administrator would."""
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "twuws.admin", "--config", str(self.nodes[0].config)),
+                *("--data-dir", str(self.data), "--database", self.postgres.url, *words),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=HERE.parent.parent,  # where the classes of the jobs are
+        )
 
     def fillDisk(self) -> None:
         """Leave not a byte under the job directories."""

@@ -5,11 +5,17 @@ L{tests.chaos.journal}.
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 from twisted.internet.task import deferLater
 
-from tests.chaos.journal import EVERY, Entry, clock
+from tests.chaos.journal import EVERY, VARIABLE, Entry, clock
 from twuws import UWSJob
 from twuws import parameters as p
+from twuws.errors import JobFailure
 
 #: How often the mark of an attempt is in its result.
 LINES = 200
@@ -76,3 +82,60 @@ class AwaitedOnce(Awaited):
     """Works in the service's process, and once only."""
 
     restartable = False
+
+
+#: The kinds of jobs that wait to be told, for a cluster's configuration.
+GATED = {
+    "gated": "tests.chaos.jobs.Gated",
+    "gatedagain": "tests.chaos.jobs.GatedAgain",
+    "gatedhere": "tests.chaos.jobs.GatedHere",
+}
+
+
+def gateOf(jobId: str, journal: str | os.PathLike[str]) -> Path:
+    """The file that a gated job waits for: it holds C{complete} or C{fail}."""
+    return Path(f"{os.fspath(journal)}.gates", jobId)
+
+
+class Gated(UWSJob):
+    """Works in a process of its own until it is told how to end, and once only."""
+
+    text = p.Text(default="")
+
+    def waits(self) -> Iterator[None]:
+        """Gone through while it waits; then it ends as it was told."""
+        entry = Entry(f"{self.jobId}.{self.attempt}")
+        gate = gateOf(self.jobId, os.environ[VARIABLE])
+        entry.say("begin")
+        try:
+            while not gate.exists():
+                yield
+                entry.say("beat")
+            if gate.read_text() == "fail":
+                raise JobFailure("It was told to fail.")
+            with self.openResult("result", "text/plain", "result.txt") as out:
+                out.write(f"{self.jobId}.{self.attempt} {self.text}".encode())
+            entry.say("end")
+        finally:
+            entry.close()
+
+    def run(self) -> None:
+        for _ in self.waits():
+            time.sleep(EVERY)
+
+
+class GatedAgain(Gated):
+    """Works in a process of its own, again if that is lost: as often as it takes."""
+
+    restartable = True
+    maxAttempts = 99
+
+
+class GatedHere(Gated):
+    """Works in the service's process, and once only."""
+
+    async def run(self) -> None:  # type: ignore[override]
+        from twisted.internet import reactor
+
+        for _ in self.waits():
+            await deferLater(reactor, EVERY)

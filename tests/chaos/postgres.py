@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import psycopg2
 import psycopg2.extras
+from psycopg2.extensions import parse_dsn
 
 #: Finds the programs, and the account to run them as, by what the service itself has for that.
 _FIND = """
@@ -85,6 +87,10 @@ class Postgres:
     @property
     def dsn(self) -> str:
         return f"host={self.cluster} port=5432 user=uws dbname=postgres"
+
+    @property
+    def url(self) -> str:
+        return "postgresql:///?" + urllib.parse.urlencode(parse_dsn(self.dsn))
 
     def _run(self, program: str, *words: str) -> None:
         with self.log.open("ab") as log:
