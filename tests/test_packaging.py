@@ -28,6 +28,7 @@ NEEDED = {
     "twuws/py.typed",
     "twuws/sql/0001.sql",
     "twuws/sql/0002.sql",
+    "twuws/sql/0003.sql",
 }
 OPTIONS = [
     "config",

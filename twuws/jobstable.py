@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from twuws.accounts import NO_LIMITS, AccountLimits, refused
 from twuws.database import Database, Row, Transaction, asJSON
 from twuws.jobs import JobError, JobRecord, JobRef, Result
 from twuws.phases import Phase
@@ -24,6 +25,7 @@ from twuws.rows import fromRow as fromRow
 from twuws.rows import storable as storable
 from twuws.rows import toColumn as toColumn
 from twuws.statements import STATEMENTS
+from twuws.values import sizeOf
 
 
 class JobsTable:
@@ -80,6 +82,8 @@ class JobsTable:
         longestLifetime: int,
         conn: Transaction | None = None,
         who: str | None = None,
+        client: str | None = None,
+        limits: AccountLimits = NO_LIMITS,
     ) -> JobRecord | None:
         """
         Store a new job, or find it stored; C{None} if its destruction would be in the past.
@@ -87,6 +91,8 @@ class JobsTable:
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.
         @param who: asked for it, for the record.
+        @param client: where that came from, if it is nobody's; no limit holds without.
+        @raise UWSError: if its account has reached one of these limits; see L{refused}.
         """
         args = {
             "who": storable(who),
@@ -102,8 +108,41 @@ class JobsTable:
             "parameters": asJSON(toColumn("parameters", job.parameters)),
             "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
             "isListed": job.isListed,
+            "client": client,
+            "limits": asJSON(limits.toMake()),
+            "size": sizeOf(job.parameters),
         }
-        return await self.one("createJob", args, conn)
+        (row,) = await self.run("createJob", args, conn)
+        if row["refusal"] is not None:
+            raise refused(row["refusal"])
+        return None if row["job_id"] is None else fromRow(row)
+
+    async def checkStored(self, jobId: str, size: int, most: int, conn: Transaction) -> None:
+        """
+        See whether the account of a job can have so many more bytes; nobody else of it stores
+        anything until the transaction ends.
+
+        @raise UWSError: if not.
+        """
+        args = {"jobId": jobId, "size": size, "most": most}
+        for row in await self.run("refusalToStore", args, conn):
+            if row["refusal"] is not None:
+                raise refused(row["refusal"])
+
+    async def enqueue(
+        self, jobId: str, conn: Transaction, priority: int | None, usual: int, most: int | None
+    ) -> None:
+        """
+        Put a job that is QUEUED by now into the queue.
+
+        @param priority: which it has; C{None} for what it had, or the usual one.
+        @param most: how many of its account may be there; C{None} for any number.
+        @raise UWSError: if there are more; then all is to be undone.
+        """
+        args = {"jobId": jobId, "priority": priority, "usual": usual, "most": most}
+        for row in await self.run("enqueue", args, conn):
+            if row["refusal"] is not None:
+                raise refused(row["refusal"])
 
     async def ofKey(self, job: JobRecord, key: str, conn: Transaction | None = None) -> str | None:
         """The id of the job that a key of this job's owner and service stands for, if any."""

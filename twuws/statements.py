@@ -15,19 +15,36 @@ STATEMENTS: dict[str, str] = {
     **HOLD_STATEMENTS,
     **NODE_STATEMENTS,
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
-    # Ids are random: one that is there is from a try whose answer was lost.
+    # Ids are random: one that is there is from a try whose answer was lost.  There is always one
+    # row, which says why the account can have no more jobs, if it cannot.
     "createJob": """
-        INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
-                          quote, parameters, job_info, is_listed, moved)
-        SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
-               LEAST(COALESCE(%(destruction)s::timestamptz,
-                              date_trunc('milliseconds', now()) + %(lifetime)s * interval '1 s'),
-                     date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
-               %(quote)s, %(parameters)s, %(jobInfo)s, %(isListed)s,
-               jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
-        WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
-        ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
-        RETURNING *""",
+        WITH maker AS MATERIALIZED (
+            SELECT CASE WHEN %(owner)s::text IS NULL THEN client_of(%(client)s) END AS client),
+        asked AS MATERIALIZED (
+            SELECT m.client,
+                   refusal_to_make(%(jobId)s, COALESCE('=' || %(owner)s::text, '~' || m.client),
+                                   %(limits)s, %(size)s) AS refusal
+            FROM maker m),
+        made AS (
+            INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
+                              quote, parameters, job_info, is_listed, client, moved)
+            SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
+                   LEAST(COALESCE(%(destruction)s::timestamptz,
+                                  date_trunc('milliseconds', now())
+                                  + %(lifetime)s * interval '1 s'),
+                         date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
+                   %(quote)s::timestamptz, %(parameters)s::jsonb, %(jobInfo)s::jsonb, %(isListed)s,
+                   a.client, jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
+            FROM asked a
+            WHERE a.refusal IS NULL
+              AND (%(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now())
+            ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
+            RETURNING *)
+        SELECT m.*, a.refusal FROM asked a LEFT JOIN made m ON true""",
+    # Why an account can have no more bytes; null if it can.
+    "refusalToStore": """
+        SELECT refusal_to_store(account, %(most)s, %(size)s) AS refusal
+        FROM jobs WHERE job_id = %(jobId)s""",
     # Makes a key that is free, or was used long ago, stand for a new job.  No row comes back if
     # it stands for another, which then is there; whoever is about to use it is waited for.
     "useKey": """
@@ -112,16 +129,19 @@ STATEMENTS: dict[str, str] = {
             error = CASE WHEN %(phase)s = 'ARCHIVED' THEN error ELSE %(error)s::jsonb END
         WHERE job_id = %(jobId)s
         RETURNING *""",
-    # What was HELD has the priority and the place that it would have had.
+    # What was HELD has the priority and the place that it would have had.  The row says why the
+    # account can have no more jobs in the queue, if that is so: then all is to be undone.
     "enqueue": """
-        INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
-        SELECT job_id, service, COALESCE(owner, ''),
-               COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
-               COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
-        FROM jobs WHERE job_id = %(jobId)s
-        ON CONFLICT (job_id) DO UPDATE
-        SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
-            host = NULL, ref = NULL""",
+        WITH queued AS (
+            INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
+            SELECT job_id, service, COALESCE(owner, ''),
+                   COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
+                   COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
+            FROM jobs WHERE job_id = %(jobId)s
+            ON CONFLICT (job_id) DO UPDATE
+            SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
+                host = NULL, ref = NULL)
+        SELECT refusal_to_queue(account, %(most)s) AS refusal FROM jobs WHERE job_id = %(jobId)s""",
     # A job that was moved to EXECUTING by hand: somebody outside does its work.
     "occupy": """
         INSERT INTO queue (job_id, service, owner, attempt, claimed_at)
