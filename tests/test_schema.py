@@ -40,8 +40,18 @@ async def tables(database):
     return {row["relname"] for row in rows}
 
 
-ALL_TABLES = {"version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations", "client_key",
-              "made_lately"}
+ALL_TABLES = {
+    "version",
+    "jobs",
+    "queue",
+    "stops",
+    "nodes",
+    "events",
+    "holds",
+    "creations",
+    "client_key",
+    "made_lately",
+}
 
 
 async def test_first_start_makes_it(empty):
