@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from twuws.web.headers import textOf
-from twuws.web.settings import Proxies, WebSettings
+from twuws.web.settings import Proxies, WebSettings, networkOf
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?", re.ASCII)
 _PREFIX = re.compile(r"(/[\w.~%+-]+)*/?", re.ASCII)
@@ -62,6 +62,14 @@ def clientAddress(request: Any, proxies: Proxies) -> str:
             if not proxies.trusts(address):
                 break
     return host or "unix"
+
+
+def clientOf(request: Any, settings: WebSettings) -> str | None:
+    """
+    For whom counts what somebody does who is anonymous; C{None} if it need not be counted.
+    """
+    host = clientAddress(request, settings.proxies)
+    return None if settings.spared.trusts(None if host == "unix" else host) else networkOf(host)
 
 
 def _forwardedFor(request: Any) -> list[str]:

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from twuws.web.access import Access
+from twuws.web.limits import RequestLimits, Waits
 
 
 class Proxies:
@@ -44,6 +45,21 @@ class Proxies:
         return any(address in network for network in self._networks)
 
 
+def networkOf(host: str) -> str:
+    """
+    Who has an address, as far as can be told: in IPv6 that is a network.
+
+    >>> networkOf("2001:db8::1"), networkOf("::ffff:192.0.2.1"), networkOf("unix")
+    ('2001:db8::/64', '192.0.2.1', 'unix')
+    """
+    try:
+        address: Any = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))
+
+
 @dataclass(frozen=True, kw_only=True)
 class WebSettings:
     """
@@ -64,6 +80,10 @@ class WebSettings:
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     @ivar access: who may do what.
+    @ivar limits: what one request can have.
+    @ivar waits: counts who waits for jobs.
+    @ivar spared: where those come from who are anonymous, and have any number of all that is
+        limited for an address.
     @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
@@ -78,6 +98,9 @@ class WebSettings:
     syncListed: bool = True
     syncAborts: bool = False
     access: Access = field(default_factory=Access)
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    waits: Waits = field(default_factory=Waits)
+    spared: Proxies = field(default_factory=Proxies)
     audit: Any = None
 
     def below(self, name: str) -> WebSettings:
