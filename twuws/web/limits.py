@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from twuws.errors import TooMany
+from twuws.errors import TooLarge, TooMany
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,20 @@ class RequestLimits:
     nameLength: int = 1000
     valueSize: int = 2 * 2**20
     textSize: int = 16 * 2**20
+
+
+USUAL = RequestLimits()
+
+
+def tooMany(limits: RequestLimits) -> TooLarge:
+    """The error for a request with too many values."""
+    return TooLarge(f"A request can have {limits.parameters} values (limits.parameters).")
+
+
+def tooMuchText(name: str, size: int, limits: RequestLimits) -> TooLarge:
+    """The error for a value that is too long."""
+    most = f"{limits.valueSize} (limits.value-size)"
+    return TooLarge(f"Parameter {name}: {size} bytes; as text it can have {most}")
 
 
 class Waits:

@@ -142,6 +142,7 @@ class _Jobs:
             fileNames=self.fileNames,
             documents=self.documents,
             maximumBody=self.settings.maximumBody,
+            limits=self.settings.limits,
         )
         if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
             return Controls()
