@@ -54,7 +54,7 @@ def test_well_formed(path):
 def test_process(tmp_path):
     assert known(tmp_path, "NO_KEY\n" + PROGRAM) == {
         *documented("The process"),
-        *("services", "http", "fetch"),
+        *("services", "http", "fetch", "limits"),
     }
 
 
@@ -65,6 +65,11 @@ def test_http(tmp_path):
 def test_fetch(tmp_path):
     title = "Uploads from URLs"
     assert known(tmp_path, PROGRAM + "[fetch]\nNO_KEY", "fetch") == set(documented(title))
+
+
+def test_client_limits(tmp_path):
+    title = "What clients can have"
+    assert known(tmp_path, PROGRAM + "[limits]\nNO_KEY", "limits") == set(documented(title))
 
 
 def test_options_come_first():

@@ -193,7 +193,7 @@ NAME = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_s
 
 @given(st.lists(st.tuples(NAME, st.text(st.characters(exclude_categories=["Cs"])))))
 def test_what_urlencode_writes_is_read(pairs):
-    assert r._pairs(urlencode(pairs).encode()) == pairs
+    assert r._pairs(urlencode(pairs).encode(), USUAL) == pairs
 
 
 # Reading
@@ -511,7 +511,7 @@ def test_references_to_nothing(args, parts, words):
 
 def test_too_large_is_a_request_error():
     with pytest.raises(TooLarge):
-        r._pairs(b"a&" * 10_001)
+        r._pairs(b"a&" * 10_001, USUAL)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def readLimits(table: Table) -> Limits:
             made=_most(table, "made", 600),
             kept=_most(table, "kept", 5000),
             queued=_most(table, "queued", 1000),
-            stored=_bytes(table, "stored", 100 * 10**9),
+            stored=_bytes(table, "stored", 100 * 2**30),
         ),
         waits=_most(table, "waits", 100),
         spared=_spared(table),

@@ -41,6 +41,19 @@ STATEMENTS: dict[str, str] = {
             ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
             RETURNING *)
         SELECT m.*, a.refusal FROM asked a LEFT JOIN made m ON true""",
+    # Where an account stands, in all and at each service: of an owner, or of a client.
+    "accountUsage": """
+        WITH asked AS (
+            SELECT COALESCE('=' || %(owner)s::text, '~' || client_of(%(client)s)) AS account)
+        SELECT j.service, count(*) AS kept, COALESCE(sum(j.stored), 0)::bigint AS stored,
+               count(*) FILTER (WHERE j.phase = 'QUEUED') AS queued,
+               count(*) FILTER (WHERE j.phase = 'EXECUTING') AS running
+        FROM asked a JOIN jobs j ON j.account = a.account AND j.phase <> 'ARCHIVED'
+        GROUP BY j.service ORDER BY j.service""",
+    "accountMade": """
+        SELECT u.made FROM (
+            SELECT COALESCE('=' || %(owner)s::text, '~' || client_of(%(client)s)) AS account) a,
+            LATERAL account_usage(a.account) u""",
     # Why an account can have no more bytes; null if it can.
     "refusalToStore": """
         SELECT refusal_to_store(account, %(most)s, %(size)s) AS refusal

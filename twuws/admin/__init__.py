@@ -24,6 +24,9 @@ What C{--json} writes is for programs, and stays as it is:
                                   jobs whose phase changed; null is all services, or owners
     C{holds}                      an array of C{{"jobId", "service", "owner", "since", "who",
                                   "why"}}; see L{Hold}
+    C{limits}                     C{{"owner", "address", "limits": [{"limit", "now", "most",
+                                  "services": {"sleep": 7}}]}}; now and most may be null, for
+                                  what is not known, and any number
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 
