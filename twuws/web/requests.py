@@ -278,17 +278,13 @@ async def _readForm(
 def _pairs(raw: bytes, limits: RequestLimits) -> list[tuple[str, str]]:
     """Names and values of a query or a form.  Latin-1 brings the bytes through urllib."""
     text = raw.decode("latin-1").rstrip("\r\n")
-    for piece in text.split("&", limits.parameters):
+    if text.count("&") >= limits.parameters:
+        raise tooMany(limits)
+    for piece in text.split("&"):
         if len(piece) > 3 * limits.valueSize + 3 * limits.nameLength:
             raise tooMuchText(shown(piece.partition("=")[0]), len(piece), limits)
-    try:
-        pairs = parse_qsl(
-            text, keep_blank_values=True, encoding="latin-1", max_num_fields=limits.parameters
-        )
-    except ValueError:
-        raise tooMany(limits) from None
     found = []
-    for rawName, value in pairs:
+    for rawName, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1"):
         name = checkedName(rawName.encode("latin-1"), limits)
         found.append((name, checkedText(value.encode("latin-1"), name, limits)))
     return found
