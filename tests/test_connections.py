@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
+import subprocess
+import sys
 import time
+import urllib.request
 from contextlib import suppress
 
+import psutil
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from tests.remote import certificate
 from tests.serving import serve
-from tests.working import until
+from tests.test_admin import empty as empty
+from tests.test_admin import place as place
+from tests.working import until, waitUntil
 from twuws.web.bodies import requestFactory
 from twuws.web.channel import ConnectionLimits
 from twuws.web.settings import WebSettings
@@ -297,12 +305,12 @@ async def test_spared(begin):
 
 
 async def test_connections_of_all(begin):
-    serving = await begin(inAll=2)
-    some = [await client(serving) for _ in range(2)]
-    await until(lambda: len(serving.site._connections) == 2)
+    serving = await begin(inAll=4)
+    some = [await client(serving) for _ in range(4)]
+    await until(lambda: len(serving.site._connections) == 4)
     one = await client(serving)
     status, why = messageOf(await one.answer())
-    assert (status, "2 connections" in why, "limits.connections" in why) == (503, True, True)
+    assert (status, "4 connections" in why, "limits.connections" in why) == (503, True, True)
     for each in (one, *some):
         each.close()
 
@@ -333,3 +341,91 @@ async def test_nothing_is_left(begin):
         one.close()
     await until(lambda: not serving.site._watched)
     assert (serving.site._watching, dict(serving.site._number)) == (None, {})
+
+
+# Over TLS, and as a whole
+
+
+async def test_tls(begin, tmp_path):
+    """It is the same there, and HTTP/2 is not offered."""
+    serving = await begin(headerSize=4096, perAddress=1)
+    tls = certificate("127.0.0.1")
+    port = serving.reactor.listenSSL(0, serving.site, tls.options(), interface="127.0.0.1")
+    trusting = ssl.create_default_context(
+        cadata=tls.dumpPEM().decode().partition("-----BEGIN PRI")[0]
+    )
+    trusting.set_alpn_protocols(["h2", "http/1.1"])
+
+    def exchange(request):
+        with socket.create_connection(("127.0.0.1", port.getHost().port), timeout=20) as plain:
+            with trusting.wrap_socket(plain, server_hostname="127.0.0.1") as one:
+                one.sendall(request)
+                parts = []
+                with suppress(ssl.SSLEOFError, ConnectionResetError):
+                    while data := one.recv(65536):
+                        parts.append(data)
+                return one.selected_alpn_protocol(), b"".join(parts)
+
+    end = b"Connection: close\r\n\r\n"
+    for request, status in (
+        (GET[:-2] + end, 200),
+        (GET[:-2] + b"X: " + b"x" * 5000 + b"\r\n" + end, 431),
+    ):
+        protocol, answer = await deferToThread(exchange, request)
+        assert (protocol, messageOf(answer)[0]) == ("http/1.1", status)
+        await until(lambda: not serving.site._connections)
+    first = await client(serving)
+    await until(lambda: serving.site._connections)
+    _, answer = await deferToThread(exchange, GET)
+    assert messageOf(answer)[0] == 429
+    first.close()
+    await port.stopListening()
+
+
+def answerOf(one):
+    """The beginning of what comes; nothing if there is nothing but an end."""
+    try:
+        return one.recv(100)
+    except ConnectionResetError:
+        return b""
+
+
+@pytest.mark.slow
+def test_few_descriptors(place, tmp_path):
+    """There are always some for the service itself: it takes no more connections than it can."""
+    code = "from twisted.scripts.twistd import run; run()"
+    words = [
+        "-n",
+        "--pidfile=",
+        "uws",
+        "--listen=tcp:0:interface=127.0.0.1",
+        *map(str, place.options),
+    ]
+    process = subprocess.Popen(
+        ["sh", "-c", 'ulimit -n 200 && exec "$@"', "", sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    crowd = []
+    try:
+        said = ""
+        while "twuws serves" not in said:
+            said = process.stdout.readline()
+            assert said, process.wait()
+        port = int(re.search(r"127.0.0.1:(\d+)/", said)[1])
+        for _ in range(300):
+            crowd.append(socket.create_connection(("127.0.0.1", port), timeout=20))
+        with crowd[0] as one:  # who was there before is answered, and a job can be made
+            one.sendall(b"POST /digest/async HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert one.recv(100).startswith(b"HTTP/1.1 303")
+        status = [answer[9:12] for answer in map(answerOf, crowd[75:])]
+        assert {b"503"} <= set(status) <= {b"503", b""}
+        assert psutil.Process(process.pid).num_fds() < 150
+        for one in crowd[1:]:
+            one.close()
+        waitUntil(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/digest/availability"))
+    finally:
+        for one in crowd:
+            one.close()
+        process.terminate()
+        log = process.communicate(timeout=30)[0]
+    assert "Too many open files" not in log

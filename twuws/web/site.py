@@ -19,7 +19,8 @@ from twuws.web.settings import networkOf
 
 log = Logger()
 
-#: How many clients that are turned away are told why, at a time.
+#: How many clients that are turned away are told why, at a time; fewer where there can be few
+#: connections, for this takes some, too.
 MOST_TOLD = 100
 
 
@@ -83,7 +84,7 @@ class PoliteSite(Site):
 
     def _turnAway(self, status: int, message: str) -> Any:
         """Tell a client why it is not answered; if there are many of them, just hang up."""
-        if self.turnedAway >= MOST_TOLD:
+        if self.turnedAway >= min(MOST_TOLD, (self.limits.inAll or 4 * MOST_TOLD) // 4):
             return None
         self.turnedAway += 1
         return TurnedAway(self, status, message)
