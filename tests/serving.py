@@ -133,8 +133,11 @@ def text(job, path):
     return found[0].text
 
 
-async def serve(database, directory, jobClass=Noted, slots=2, settings=None, **more):
-    """Start a service; whoever does stops it.  C{settings} are L{WebSettings}."""
+async def serve(database, directory, jobClass=Noted, slots=2, settings=None, makeSite=None, **more):
+    """
+    Start a service; whoever does stops it.  C{settings} are L{WebSettings}; C{makeSite} makes a
+    site of a resource.
+    """
     from twisted.internet import reactor
     from twisted.web.resource import Resource
 
@@ -152,7 +155,7 @@ async def serve(database, directory, jobClass=Noted, slots=2, settings=None, **m
     root.putChild(b"noted", UWSResource(uws, settings))
     jobServices = JobServices([uws], slots=slots)
     jobServices.startService()
-    site = Site(root, parsePOSTFormSubmission=False)
+    site = makeSite(root) if makeSite else Site(root, parsePOSTFormSubmission=False)
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     serving = Serving(uws, jobServices, port)
     while not jobServices.running:

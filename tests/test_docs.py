@@ -56,7 +56,7 @@ def test_well_formed(path):
 def test_process(tmp_path):
     assert known(tmp_path, "NO_KEY\n" + PROGRAM) == {
         *documented("The process"),
-        *("services", "http", "fetch", "auth"),
+        *("services", "http", "fetch", "auth", "limits"),
     }
 
 
@@ -96,6 +96,11 @@ def test_logins(tmp_path, table, title):
     text = PROGRAM + f"[auth.{table}]\nNO_KEY"
     expected = documented(title, page="docs/logins.rst")
     assert known(tmp_path, text, f"auth.{table}") == set(expected)
+
+
+def test_client_limits(tmp_path):
+    title = "What clients can have"
+    assert known(tmp_path, PROGRAM + "[limits]\nNO_KEY", "limits") == set(documented(title))
 
 
 def test_options_come_first():

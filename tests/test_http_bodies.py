@@ -30,7 +30,7 @@ from twuws.workdir import WorkDirs
 LIMIT = 1_000_000
 LIMITED = WebSettings(maximumBody=LIMIT, origins=frozenset({"*"}))
 MANY = 50_000_000
-WORDS = f"{LIMIT} is the most this service takes."
+WORDS = f"{LIMIT} is the most this service takes (maximum-body)."
 
 
 class Seen(Resource):
@@ -274,7 +274,7 @@ async def test_curl(listening, tmp_path, expect, how):
         "curl", ["-sS", "-w", "%{http_code}", *send, at.url]
     )
     assert (code, err) == (0, b"")
-    assert re.fullmatch(rf"The body has .* bytes; {WORDS}\n413", out.decode())
+    assert re.fullmatch(rf"The body has .* bytes; {re.escape(WORDS)}\n413", out.decode())
     await at.isClean()
 
 

@@ -25,7 +25,7 @@ from twuws import parameters as p
 from twuws.errors import BadRequest, ParameterError, TooLarge
 from twuws.jobs import UWSJob
 from twuws.web.jsonbodies import pairsOfJSON
-from twuws.web.multipart import MAXIMUM_ALL_TEXT, MAXIMUM_TEXT
+from twuws.web.limits import USUAL
 from twuws.wellformed import checkDocument
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
@@ -191,8 +191,12 @@ async def test_json_as_a_value(serving):
         (b'{"several": [' + b"1," * 2_000_000 + b"1]}", 413, ["10000"]),
         (b'{"several": [' + b"1," * 10_000 + b"1]}", 413, ["10000"]),
         (b'{"a": [' + b'"",' * 5_000_000 + b'""]}', 413, ["10000"]),
-        (b'{"label": "' + b"x" * (MAXIMUM_TEXT + 1) + b'"}', 413, ["label", str(MAXIMUM_TEXT)]),
-        (b" " * (MAXIMUM_ALL_TEXT + 1), 413, [str(MAXIMUM_ALL_TEXT)]),
+        (
+            b'{"label": "' + b"x" * (USUAL.valueSize + 1) + b'"}',
+            413,
+            ["label", str(USUAL.valueSize)],
+        ),
+        (b" " * (USUAL.textSize + 1), 413, [str(USUAL.textSize)]),
         (b'{"x": 11}', 400, ["x", "from 0 to 10"]),
         (b'{"x": [1, 2]}', 400, ["x", "2 values"]),
         (b'{"PHASE": true}', 400, ["PHASE"]),

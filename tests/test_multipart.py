@@ -28,6 +28,7 @@ from twisted.internet.threads import deferToThread
 from tests.test_requests import FORM, serving
 from twuws.errors import BadRequest, TooLarge, Unavailable
 from twuws.web import multipart as m
+from twuws.web.limits import USUAL
 from twuws.workdir import WorkDirs
 
 #: What is in a form must come out again, whatever it looks like.
@@ -372,8 +373,8 @@ async def test_twenty_megabytes_disturb_nobody(tmp_path):
         (b"--boundary\r\n" + b"x" * 200_000, 413, "header"),
         (part(b"f", b"", headers=b"Content-Transfer-Encoding: base64\r\n") + END, 400, "as it is"),
         (part(b"a", b"") * 10_001 + END, 413, "count"),
-        (part(b"a", b"x" * (m.MAXIMUM_TEXT + 1)) + END, 413, "Parameter a"),
-        (part(b"a", b"x" * m.MAXIMUM_TEXT) * 9 + END, 413, "together"),
+        (part(b"a", b"x" * (USUAL.valueSize + 1)) + END, 413, "Parameter a"),
+        (part(b"a", b"x" * USUAL.valueSize) * 9 + END, 413, "together"),
         (
             part(b"f", b"F" * 200_000, b'; filename="f"') + part(b"a", b"\xff") + END,
             400,

@@ -30,6 +30,7 @@ NEEDED = {
     "twuws/sql/0001.sql",
     "twuws/sql/0002.sql",
     "twuws/sql/0003.sql",
+    "twuws/sql/0004.sql",
 }
 OPTIONS = [
     "config",

@@ -32,7 +32,8 @@ from twuws.submission import Upload
 from twuws.uwschanging import UNSET
 from twuws.web import controls as c
 from twuws.web import requests as r
-from twuws.web.multipart import MAXIMUM_NAME, MAXIMUM_TEXT, ByName, uploadPairs
+from twuws.web.limits import USUAL
+from twuws.web.multipart import ByName, uploadPairs
 from twuws.workdir import WorkDirs
 
 FORM = b"application/x-www-form-urlencoded"
@@ -192,7 +193,7 @@ NAME = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_s
 
 @given(st.lists(st.tuples(NAME, st.text(st.characters(exclude_categories=["Cs"])))))
 def test_what_urlencode_writes_is_read(pairs):
-    assert r._pairs(urlencode(pairs).encode()) == pairs
+    assert r._pairs(urlencode(pairs).encode(), USUAL) == pairs
 
 
 # Reading
@@ -270,11 +271,11 @@ async def test_only_a_post_has_a_form(tmp_path):
         (b"/", FORM, b"r%ffa=1", 400, ["r\ufffda"]),
         (b"/", FORM, b"r%00a=1", 400, ["control characters"]),
         (b"/", FORM, b"=1", 400, ["no name"]),
-        (b"/", FORM, b"n" * (MAXIMUM_NAME + 1) + b"=1", 400, ["nnn...", "1000"]),
+        (b"/", FORM, b"n" * (USUAL.nameLength + 1) + b"=1", 400, ["nnn...", "1000"]),
         (b"/", FORM, b"&".join([b"a=1"] * 10_001), 413, ["10000"]),
         (b"/?b=1", FORM, b"&".join([b"a=1"] * 10_000), 413, ["10000"]),
-        (b"/", FORM, b"long=" + b"x" * (MAXIMUM_TEXT + 1), 413, ["long", str(MAXIMUM_TEXT)]),
-        (b"/", FORM, b"long=" + b"x" * (3 * MAXIMUM_TEXT), 413, ["long"]),
+        (b"/", FORM, b"long=" + b"x" * (USUAL.valueSize + 1), 413, ["long", str(USUAL.valueSize)]),
+        (b"/", FORM, b"long=" + b"x" * (3 * USUAL.valueSize), 413, ["long"]),
         (b"/", FORM, b"&x=" * (6 * 2**20), 413, ["16777216"]),
     ],
 )
@@ -287,7 +288,7 @@ async def test_what_cannot_be_read(tmp_path, path, contentType, body, status, wo
 
 async def test_a_large_form_is_read_in_a_thread(tmp_path):
     async with serving(tmp_path) as server:
-        query = "x" * MAXIMUM_TEXT
+        query = "x" * USUAL.valueSize
         _, said = await server.send(b"a=1&query=" + query.encode())
         assert said["args"] == {"a": ["1"], "query": [query]}
 
@@ -510,7 +511,7 @@ def test_references_to_nothing(args, parts, words):
 
 def test_too_large_is_a_request_error():
     with pytest.raises(TooLarge):
-        r._pairs(b"a&" * 10_001)
+        r._pairs(b"a&" * 10_001, USUAL)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ ALL_TABLES = {
     "holds",
     "creations",
     "tokens",
+    "client_key",
+    "made_lately",
 }
 
 

@@ -71,6 +71,7 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             environment=one.environment,
             fetchPolicy=config.fetch,
             priority=one.priority,
+            accountLimits=config.limits.account,
         )
         for one in config.services
     ]

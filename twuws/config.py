@@ -22,6 +22,7 @@ from twuws.declarations import program
 from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
+from twuws.limitsconfig import Limits, readLimits
 from twuws.node import ON_STOP, NodeSettings, RunLimits
 from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
@@ -30,7 +31,7 @@ from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.uwsreading import ReadableJobs
 from twuws.web.access import Admitted
-from twuws.web.multipart import MAXIMUM_ALL_TEXT
+from twuws.web.limits import Waits
 from twuws.web.settings import WebSettings
 
 #: As browsers send it: in lower case, without the port that is usual.
@@ -76,6 +77,7 @@ class Config:
     @ivar web: how the services behave over HTTP.
     @ivar audit: the file of records of who has asked for what change; C{None} for none.
     @ivar fetch: what is loaded from the URIs that clients give.
+    @ivar limits: what clients can have.
     """
 
     listen: str
@@ -90,6 +92,7 @@ class Config:
     web: WebSettings
     audit: Path | None
     fetch: FetchPolicy
+    limits: Limits
     services: tuple[ServiceConfig, ...]
 
 
@@ -176,6 +179,8 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     auth = table.table("auth")
     audit = auth.take("audit-log", Kind.TEXT, None)
     access = readAuth(auth, admitted)
+    limits = readLimits(table.table("limits"))
+    web = _web(values["public-url"], table, source("public-url"))
     config = Config(
         listen=values["listen"],
         metrics=values["metrics"],
@@ -186,9 +191,17 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         policy=policy,
         longestWait=table.take("longest-wait", Kind.NUMBER, ReadableJobs.longestWait),
         cleanupInterval=table.take("cleanup-interval", Kind.POSITIVE_NUMBER, 60.0),
-        web=replace(_web(values["public-url"], table, source("public-url")), access=access),
+        web=replace(
+            web,
+            access=access,
+            maximumForm=limits.request.textSize,
+            limits=limits.request,
+            waits=Waits(limits.waits),
+            spared=limits.spared,
+        ),
         audit=None if audit is None else Path(audit),
         fetch=_fetch(table.table("fetch")),
+        limits=limits,
         services=services,
     )
     table.refuseRest()
@@ -256,7 +269,6 @@ def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
     settings = WebSettings(
         publicURL=publicURL,
         maximumBody=table.take("maximum-body", Kind.SIZE, MAXIMUM_BODY),
-        maximumForm=MAXIMUM_ALL_TEXT,
         proxies=proxies,
         origins=frozenset(origins),
         parametersAtJob=http.take("parameters-at-job", Kind.TRUTH, True),

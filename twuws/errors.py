@@ -118,6 +118,20 @@ class UnsupportedMediaType(UWSError):
     status = 415
 
 
+class TooMany(UWSError):
+    """
+    This is more than the service does for anybody at a time.
+
+    @ivar retryAfter: after how many seconds it is worth trying again.
+    """
+
+    status = 429
+
+    def __init__(self, message: str | None = None, retryAfter: int = 30) -> None:
+        super().__init__(message)
+        self.retryAfter = retryAfter
+
+
 class Unavailable(UWSError):
     """
     The service cannot do this now, but the same request may succeed later.

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from twuws.accounts import NO_LIMITS, AccountLimits, refused
 from twuws.database import Database, Row, Transaction, asJSON
 from twuws.jobs import JobError, JobRecord, JobRef, Result
 from twuws.phases import Phase
@@ -25,6 +26,7 @@ from twuws.rows import fromRow as fromRow
 from twuws.rows import storable as storable
 from twuws.rows import toColumn as toColumn
 from twuws.statements import STATEMENTS
+from twuws.values import sizeOf
 
 
 class JobsTable:
@@ -81,6 +83,8 @@ class JobsTable:
         longestLifetime: int,
         conn: Transaction | None = None,
         who: str | None = None,
+        client: str | None = None,
+        limits: AccountLimits = NO_LIMITS,
     ) -> JobRecord | None:
         """
         Store a new job, or find it stored; C{None} if its destruction would be in the past.
@@ -88,6 +92,8 @@ class JobsTable:
         @param lifetime: how long it lives if it names no destruction time, s.
         @param longestLifetime: how long it lives at most, s.
         @param who: asked for it, for the record.
+        @param client: where that came from, if it is nobody's; no limit holds without.
+        @raise UWSError: if its account has reached one of these limits; see L{refused}.
         """
         args = {
             "who": storable(who),
@@ -103,8 +109,26 @@ class JobsTable:
             "parameters": asJSON(toColumn("parameters", job.parameters)),
             "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
             "isListed": job.isListed,
+            "client": client,
+            "limits": asJSON(limits.toMake()),
+            "size": sizeOf(job.parameters),
         }
-        return await self.one("createJob", args, conn)
+        (row,) = await self.run("createJob", args, conn)
+        if row["refusal"] is not None:
+            raise refused(row["refusal"])
+        return None if row["job_id"] is None else fromRow(row)
+
+    async def checkStored(self, jobId: str, size: int, most: int, conn: Transaction) -> None:
+        """
+        See whether the account of a job can have so many more bytes; nobody else of it stores
+        anything until the transaction ends.
+
+        @raise UWSError: if not.
+        """
+        args = {"jobId": jobId, "size": size, "most": most}
+        for row in await self.run("refusalToStore", args, conn):
+            if row["refusal"] is not None:
+                raise refused(row["refusal"])
 
     async def ofKey(self, job: JobRecord, key: str, conn: Transaction | None = None) -> str | None:
         """The id of the job that a key of this job's owner and service stands for, if any."""
@@ -131,6 +155,7 @@ class JobsTable:
         usual: int = 0,
         because: str | None = None,
         quote: datetime | None = None,
+        most: int | None = None,
     ) -> None:
         """
         Write a move that has been found to be right, of a row that is locked; a job that is
@@ -139,6 +164,8 @@ class JobsTable:
         @param priority: there; if not given that which it had, or else the usual one.
         @param because: why it is HELD, for C{jobInfo}.
         @param quote: for a job that has none.
+        @param most: how many of its account may be in the queue; C{None} for any number.
+        @raise UWSError: if there are more; then all is to be undone.
         """
         args = {
             "jobId": job.jobId,
@@ -151,8 +178,11 @@ class JobsTable:
             "usual": usual,
             "because": because,
             "quote": quote,
+            "most": most,
         }
-        await self.run("moveJob", args, conn)
+        for row in await self.run("moveJob", args, conn):
+            if row["refusal"] is not None:
+                raise refused(row["refusal"])
 
     async def holdOn(self, jobId: str, conn: Transaction) -> Row | None:
         """The hold that keeps a job from running; it stays until the transaction ends."""

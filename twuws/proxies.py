@@ -39,3 +39,18 @@ class Proxies:
             return False
         address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)
+
+
+def networkOf(host: str) -> str:
+    """
+    Who has an address, as far as can be told: in IPv6 that is a network.
+
+    >>> networkOf("2001:db8::1"), networkOf("::ffff:192.0.2.1"), networkOf("unix")
+    ('2001:db8::/64', '192.0.2.1', 'unix')
+    """
+    try:
+        address: Any = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))

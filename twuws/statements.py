@@ -17,19 +17,49 @@ STATEMENTS: dict[str, str] = {
     **NODE_STATEMENTS,
     **TOKEN_STATEMENTS,
     # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
-    # Ids are random: one that is there is from a try whose answer was lost.
+    # Ids are random: one that is there is from a try whose answer was lost.  There is always one
+    # row, which says why the account can have no more jobs, if it cannot.
     "createJob": """
-        INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
-                          quote, parameters, job_info, is_listed, moved)
-        SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
-               LEAST(COALESCE(%(destruction)s::timestamptz,
-                              date_trunc('milliseconds', now()) + %(lifetime)s * interval '1 s'),
-                     date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
-               %(quote)s, %(parameters)s, %(jobInfo)s, %(isListed)s,
-               jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
-        WHERE %(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now()
-        ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
-        RETURNING *""",
+        WITH maker AS MATERIALIZED (
+            SELECT CASE WHEN %(owner)s::text IS NULL THEN client_of(%(client)s) END AS client),
+        asked AS MATERIALIZED (
+            SELECT m.client,
+                   refusal_to_make(%(jobId)s, COALESCE('=' || %(owner)s::text, '~' || m.client),
+                                   %(limits)s, %(size)s) AS refusal
+            FROM maker m),
+        made AS (
+            INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
+                              quote, parameters, job_info, is_listed, client, moved)
+            SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
+                   LEAST(COALESCE(%(destruction)s::timestamptz,
+                                  date_trunc('milliseconds', now())
+                                  + %(lifetime)s * interval '1 s'),
+                         date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
+                   %(quote)s::timestamptz, %(parameters)s::jsonb, %(jobInfo)s::jsonb, %(isListed)s,
+                   a.client, jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
+            FROM asked a
+            WHERE a.refusal IS NULL
+              AND (%(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now())
+            ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
+            RETURNING *)
+        SELECT m.*, a.refusal FROM asked a LEFT JOIN made m ON true""",
+    # Where an account stands, in all and at each service: of an owner, or of a client.
+    "accountUsage": """
+        WITH asked AS (
+            SELECT COALESCE('=' || %(owner)s::text, '~' || client_of(%(client)s)) AS account)
+        SELECT j.service, count(*) AS kept, COALESCE(sum(j.stored), 0)::bigint AS stored,
+               count(*) FILTER (WHERE j.phase = 'QUEUED') AS queued,
+               count(*) FILTER (WHERE j.phase = 'EXECUTING') AS running
+        FROM asked a JOIN jobs j ON j.account = a.account AND j.phase <> 'ARCHIVED'
+        GROUP BY j.service ORDER BY j.service""",
+    "accountMade": """
+        SELECT u.made FROM (
+            SELECT COALESCE('=' || %(owner)s::text, '~' || client_of(%(client)s)) AS account) a,
+            LATERAL account_usage(a.account) u""",
+    # Why an account can have no more bytes; null if it can.
+    "refusalToStore": """
+        SELECT refusal_to_store(account, %(most)s, %(size)s) AS refusal
+        FROM jobs WHERE job_id = %(jobId)s""",
     # Makes a key that is free, or was used long ago, stand for a new job.  No row comes back if
     # it stands for another, which then is there; whoever is about to use it is waited for.
     "useKey": """
@@ -88,7 +118,8 @@ STATEMENTS: dict[str, str] = {
         FROM jobs j
         WHERE j.job_id = %(jobId)s AND q.job_id = j.job_id AND q.claimed_at IS NOT NULL""",
     # The table of moves has been looked at, and the row is locked.  What is QUEUED then is put
-    # into the queue: what was HELD with the priority and the place that it would have had.
+    # into the queue: what was HELD with the priority and the place that it would have had.  The
+    # row says why the account can have no more there, if that is so: then all is to be undone.
     "moveJob": """
         WITH moved AS (
             UPDATE jobs
@@ -125,7 +156,8 @@ STATEMENTS: dict[str, str] = {
         FROM moved WHERE phase = 'QUEUED'
         ON CONFLICT (job_id) DO UPDATE
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
-            host = NULL, ref = NULL""",
+            host = NULL, ref = NULL;
+        SELECT refusal_to_queue(account, %(most)s) AS refusal FROM jobs WHERE job_id = %(jobId)s""",
     # A job that was moved to EXECUTING by hand: somebody outside does its work.
     "occupy": """
         INSERT INTO queue (job_id, service, owner, attempt, claimed_at)

@@ -146,6 +146,14 @@ class Table:
         """Whether the key is there."""
         return key in self._content
 
+    def isZero(self, key: str) -> bool:
+        """Whether the key holds 0, which is taken out then."""
+        value = self._content.get(key)
+        if value != 0 or isinstance(value, bool):
+            return False
+        self.pop(key)
+        return True
+
     def pop(self, key: str) -> Any:
         """Take out whatever the key holds; C{None} if it is not there."""
         self._known.add(key)

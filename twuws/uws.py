@@ -8,12 +8,13 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twuws.accounts import NO_LIMITS, AccountLimits
 from twuws.database import Database, LockTimeout, Transaction
 from twuws.errors import (
     BadRequest,
@@ -40,6 +41,13 @@ _INITIAL = frozenset(
 )
 
 
+class _By(NamedTuple):
+    """Who asks for a job, for the record, and where that comes from, for the limits."""
+
+    who: str | None
+    client: str | None
+
+
 class UWS(DestroyableJobs):
     """
     One service: its jobs, and all that can be done with them.
@@ -62,6 +70,8 @@ class UWS(DestroyableJobs):
     @param environment: environment variables for the work.
     @param fetchPolicy: what is loaded from the URIs that clients give.
     @param priority: of its jobs; the job class's if not given.
+    @param accountLimits: what an owner, or a client that is none, can have, at all services that
+        share the database; any number if not given.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
@@ -91,6 +101,7 @@ class UWS(DestroyableJobs):
         environment: Mapping[str, str] | None = None,
         fetchPolicy: FetchPolicy | None = None,
         priority: int | None = None,
+        accountLimits: AccountLimits = NO_LIMITS,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
         self.jobActions = jobActions
@@ -102,6 +113,7 @@ class UWS(DestroyableJobs):
         if fetchPolicy is not None:
             self.fetchPolicy = fetchPolicy
         self.priority = jobClass.priority if priority is None else priority
+        self.accountLimits = accountLimits
         self.leaving: str | None = None
 
     # Creating
@@ -112,6 +124,7 @@ class UWS(DestroyableJobs):
         timeout: float | None = None,
         *,
         who: str | None = None,
+        client: str | None = None,
         idempotencyKey: str | None = None,
         **properties: Any,
     ) -> str:
@@ -120,6 +133,8 @@ class UWS(DestroyableJobs):
 
         @param timeout: how long to try for the database, s.
         @param who: asks for it, for the record.
+        @param client: where that comes from; a job without an owner counts for this, and
+            without either it is bound to no limits.
         @param idempotencyKey: names the wish: if the owner has had a job made with the same
             key in the last 24 hours, that one's id comes back, even if it has been destroyed
             since, and nothing else is done.
@@ -127,11 +142,12 @@ class UWS(DestroyableJobs):
             C{quote}, C{jobInfo}, and C{parameters}, a dictionary of names and values.
         @raise ParameterError: for a value that its declaration refuses; no job is made.
         @raise BadRequest: for a destruction time in the past; no job is made.
+        @raise Forbidden: C{TooMany} or C{TooLarge}, too, beyond what the account can have.
         """
         job = self._draft(properties)
         if (first := await self._madeBefore(job, idempotencyKey, timeout)) is not None:
             return first
-        return await self._create(job, timeout, who=who, key=idempotencyKey)
+        return await self._create(job, timeout, _By(who, client), key=idempotencyKey)
 
     @deferred
     async def getNewIdFromRequest(
@@ -140,6 +156,7 @@ class UWS(DestroyableJobs):
         run: bool = False,
         *,
         who: str | None = None,
+        client: str | None = None,
         idempotencyKey: str | None = None,
         **properties: Any,
     ) -> str:
@@ -151,6 +168,7 @@ class UWS(DestroyableJobs):
 
         @param run: queue it at once, as L{run} does; it is created queued, or not at all.
         @param who: asks for it, for the record.
+        @param client: as for C{getNewJobId}.
         @param idempotencyKey: as for C{getNewJobId}.
         @param properties: as for C{getNewJobId}.
         """
@@ -159,7 +177,8 @@ class UWS(DestroyableJobs):
             return first
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        return await self._create(job, self.requestTimeout, files, run, who, idempotencyKey)
+        by = _By(who, client)
+        return await self._create(job, self.requestTimeout, by, files, run, idempotencyKey)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
@@ -187,9 +206,9 @@ class UWS(DestroyableJobs):
         self,
         job: UWSJob,
         timeout: float | None,
+        by: _By,
         files: FilesToAdopt | None = None,
         run: bool = False,
-        who: str | None = None,
         key: str | None = None,
     ) -> str:
         workDir = self.workDirs.forJob(job.jobId)
@@ -198,7 +217,7 @@ class UWS(DestroyableJobs):
         async def insert() -> str:
             nonlocal inDoubt
             try:
-                return await self._insert(job, run, who, key)
+                return await self._insert(job, run, by, key)
             except DatabaseUnavailable as e:
                 inDoubt = inDoubt or not isinstance(e, LockTimeout)
                 raise
@@ -229,7 +248,7 @@ class UWS(DestroyableJobs):
         wanted = (job.record, checkKey(key))
         return await self._persistently(lambda: self.table.ofKey(*wanted), timeout)
 
-    async def _insert(self, job: UWSJob, run: bool, who: str | None, key: str | None) -> str:
+    async def _insert(self, job: UWSJob, run: bool, by: _By, key: str | None) -> str:
         """
         Store a new job, and with it what its key stands for; its id.
 
@@ -237,7 +256,7 @@ class UWS(DestroyableJobs):
         back.
         """
         if not run and key is None:
-            await self._store(job, who)
+            await self._store(job, by)
             return job.jobId
         # Who comes with the same key at the same time waits until this one is made, or not.
         lockTimeout = None if key is None else self.lockTimeout
@@ -246,16 +265,16 @@ class UWS(DestroyableJobs):
                 first = await self.table.useKey(job.record, key, t)
                 if first is not None:  # even this one: then the answer was lost before
                     return first
-            record = await self._store(job, who, t)
+            record = await self._store(job, by, t)
             if run and record.phase is PENDING:
-                await self._run(t, record, who)
+                await self._run(t, record, by.who)
         return job.jobId
 
-    async def _store(
-        self, job: UWSJob, who: str | None, conn: Transaction | None = None
-    ) -> JobRecord:
+    async def _store(self, job: UWSJob, by: _By, conn: Transaction | None = None) -> JobRecord:
         lifetimes = self.policy.lifetime, self.policy.longestLifetime
-        record = await self.table.create(job.record, *lifetimes, conn, who)
+        record = await self.table.create(
+            job.record, *lifetimes, conn, by.who, by.client, self.accountLimits
+        )
         if record is None:
             raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
         return record

@@ -16,6 +16,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from twuws.accounts import NO_LIMITS
 from twuws.database import Database, LockTimeout, Transaction, shield
 from twuws.endings import whyOf
 from twuws.errors import (
@@ -47,6 +48,7 @@ from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.submission import FilesToAdopt
 from twuws.uwsreading import ReadableJobs, deferred
+from twuws.values import sizeOf
 
 log = Logger()
 
@@ -97,6 +99,8 @@ class ChangeableJobs(ReadableJobs):
     fetchPolicy = FetchPolicy()
     #: Of jobs that are queued without saying one.
     priority = 0
+    #: What an owner, or an address from which jobs are made, can have.
+    accountLimits = NO_LIMITS
 
     def __init__(
         self,
@@ -206,6 +210,7 @@ class ChangeableJobs(ReadableJobs):
                 self._checkPhase(job, {PENDING}, "Parameters")
                 files = self._filesOf(job, request)
                 await maybeDeferred(self.setParamsFromRequest, job, request)
+                await self._checkStored(t, record, job.record)
                 await self.storing(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)
             if phase == "RUN":
@@ -214,6 +219,12 @@ class ChangeableJobs(ReadableJobs):
                 await self._abort(t, changed or record, told=Told(who=who))
         if request is not None:
             await self.inThread(files.dropReplaced, record.parameters, job.parameters)
+
+    async def _checkStored(self, t: Transaction, before: JobRecord, after: JobRecord) -> None:
+        """See whether the account of a job can have what the files of this are more."""
+        more, most = sizeOf(after.parameters) - sizeOf(before.parameters), self.accountLimits.stored
+        if more > 0 and most is not None:
+            await self.table.checkStored(before.jobId, more, most, t)
 
     async def storing(self, action: Callable[..., object], *args: Any) -> None:
         """
@@ -375,7 +386,9 @@ class ChangeableJobs(ReadableJobs):
             await self.table.dequeue(record.jobId, t, ended=ended)
         quote = self.quoteAtEnd(record) if phase in FINAL else None
         usual = self.priority
-        await self.table.move(record, phase, error, t, told, priority, usual, because, quote)
+        isNew = record.phase is PENDING and phase is QUEUED
+        most = self.accountLimits.queued if isNew else None
+        await self.table.move(record, phase, error, t, told, priority, usual, because, quote, most)
         if isLeft and phase not in IN_QUEUE:
             await self.table.dequeue(record.jobId, t, ended=ended)
         if phase is EXECUTING and record.phase is QUEUED:

@@ -70,6 +70,12 @@ def valuesFromJSON(stored: Mapping[str, list[Any]]) -> dict[str, tuple[Value, ..
     }
 
 
+def sizeOf(values: Values) -> int:
+    """The bytes of all files among values, each file once."""
+    files = (one for several in values.values() for one in several if isinstance(one, FileValue))
+    return sum({one.file: one.size for one in files}.values())
+
+
 def checkedSource(uri: str) -> str:
     """
     Return a URI that files can be loaded from: http or https, and nothing odd about it.

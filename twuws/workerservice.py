@@ -119,9 +119,16 @@ class WorkerService(Service):
         settings = webSettings(self.config, services[0].database)
         root = RootResource(services, replace(settings, audit=AuditLog(self.config.audit)))
         makeRequest = requestFactory(self.config.dataDir / "jobs", self.config.web)
-        site = self._leaving.site = PoliteSite(root, makeRequest, self.reactor)
+        limits = self.config.limits
+        site = self._leaving.site = PoliteSite(
+            root, makeRequest, self.reactor, limits.connection, self._isSpared
+        )
         port = await self._listenAt(self.config.listen, site, "--listen tcp:8081")
         self.url = self.config.web.publicURL or _urlOf(port)
+
+    def _isSpared(self, host: str | None) -> bool:
+        """Whether a peer can have any number of connections: proxies have those of others."""
+        return self.config.limits.spared.trusts(host) or self.config.web.proxies.trusts(host)
 
     async def _listenForMetrics(self, endpoint: str, jobServices: JobServices) -> None:
         port = await self._listenAt(endpoint, MetricsSite(jobServices), "--metrics tcp:9101")

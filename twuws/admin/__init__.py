@@ -30,6 +30,9 @@ What C{--json} writes is for programs, and stays as it is:
                                   "expires"}}; it expires at null if it never does
     C{token list}                 an array of the same, without C{token}
     C{token revoke}               C{{"revoked": ["0c5f…"], "missing": []}}
+    C{limits}                     C{{"owner", "address", "limits": [{"limit", "now", "most",
+                                  "services": {"sleep": 7}}]}}; now and most may be null, for
+                                  what is not known, and any number
     C{upgrade}                    C{{"schema": "uws", "from": 1, "to": 2}}
     ============================  =========================================================
 

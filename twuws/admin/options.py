@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 import twuws
-from twuws.admin import commands, history, holding, nodes, passwords, tokens
+from twuws.admin import commands, history, holding, nodes, passwords, standing, tokens
 from twuws.conformance import command as conformance
 from twuws.conformance import options as conformanceOptions
 from twuws.node import ON_STOP
@@ -158,6 +158,14 @@ def _addCommands(parsers: Any) -> None:
         one = add(name, command, text, "0c5f5e 77ab01")
         one.add_argument("jobs", metavar="JOB", nargs="+")
     _addHolds(add)
+    one = add(
+        "limits",
+        standing.showLimits,
+        "show where an owner stands, or who is anonymous at an address, and what the limits are",
+        "anna",
+    )
+    one.add_argument("owner", metavar="OWNER", nargs="?", help="the owner")
+    one.add_argument("--address", metavar="ADDRESS", help="where jobs come from that nobody owns")
     one = add(
         "cleanup",
         commands.cleanup,

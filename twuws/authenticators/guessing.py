@@ -8,9 +8,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address, ip_network
 
 from twuws.errors import TooManyRequests
+from twuws.proxies import networkOf
 
 #: How many pairs of an address and a name are remembered.
 REMEMBERED = 10_000
@@ -48,7 +48,7 @@ class Guesses:
 
         @raise TooManyRequests: if they were wrong too often.
         """
-        times = self._wrong.get((_place(address), name))
+        times = self._wrong.get((networkOf(address), name))
         if times is None or len(times) < self._most:
             return
         left = times[0] + self._period - self._now()
@@ -57,7 +57,7 @@ class Guesses:
 
     def wrong(self, address: str, name: bytes) -> None:
         """Note that somebody at an address has said a name, and was wrong."""
-        pair = _place(address), name
+        pair = networkOf(address), name
         times = self._wrong.pop(pair, None) or deque(maxlen=self._most)
         times.append(self._now())
         self._wrong[pair] = times  # at the end: the first is oldest
@@ -79,7 +79,7 @@ class Guesses:
 
         @raise TooManyRequests: if too many do.
         """
-        place = _place(address)
+        place = networkOf(address)
         if self._waiting[place] >= self._mostWaiting:
             raise TooManyRequests("Too many from this address log in at the same time.", 1)
         self._waiting[place] += 1
@@ -89,19 +89,3 @@ class Guesses:
             self._waiting[place] -= 1
             if not self._waiting[place]:
                 del self._waiting[place]
-
-
-def _place(address: str) -> str:
-    """
-    Where somebody is: who has one address of IPv6 has a network of them.
-
-    >>> _place("192.0.2.1"), _place("2001:db8::7"), _place("unix")
-    ('192.0.2.1', '2001:db8::/64', 'unix')
-    """
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if found.version == 4 or found.ipv4_mapped is not None:
-        return str(getattr(found, "ipv4_mapped", None) or found)
-    return str(ip_network((found, 64), strict=False))

@@ -23,6 +23,7 @@ from twuws.errors import (
     Gone,
     NotAcceptable,
     NotAllowed,
+    TooMany,
     Unavailable,
     UWSError,
 )
@@ -117,7 +118,7 @@ def failure(request: Any, error: UWSError) -> bytes:
             request.setResponseCode(NO_CONTENT)
             return b""
     request.setResponseCode(error.status)
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | TooMany):
         request.setHeader("retry-after", str(error.retryAfter))
     # What the database says is for the log: it names hosts and paths.
     message = str(DatabaseUnavailable() if isinstance(error, DatabaseUnavailable) else error)

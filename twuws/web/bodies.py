@@ -50,10 +50,17 @@ def requestFactory(
     )
 
 
-def tooLarge(size: int | None, maximum: int) -> TooLarge:
-    """The error for a body of so many bytes; C{None} for one whose end has not come."""
+def tooLarge(size: int | None, maximum: int, settings: WebSettings | None = None) -> TooLarge:
+    """
+    The error for a body of so many bytes; C{None} for one whose end has not come.
+
+    @param settings: say which limit it is.
+    """
     found = f"more than {maximum}" if size is None else str(size)
-    return TooLarge(f"The body has {found} bytes; {maximum} is the most this service takes.")
+    isForm = settings is not None and maximum != settings.maximumBody
+    name = "limits.text-size: files have no such limit" if isForm else "maximum-body"
+    most = f"{maximum} is the most this service takes ({name})."
+    return TooLarge(f"The body has {found} bytes; {most}")
 
 
 class SpooledRequest(Request):
@@ -92,7 +99,7 @@ class SpooledRequest(Request):
         """The headers are there; a chunked body has the length C{None}."""
         most = self._maximumBody = self._mostOf(headers.textOf(self, "content-type") or "")
         if most is not None and length is not None and length > most:
-            self._refuse(tooLarge(length, most))
+            self._refuse(tooLarge(length, most, self._settings))
         elif length is not None and length < SMALL:
             self.content = BytesIO()
         else:
@@ -112,7 +119,7 @@ class SpooledRequest(Request):
             if self._received > self.lingerBytes:
                 self._abort()
         elif self._maximumBody is not None and self._received > self._maximumBody:
-            self._refuse(tooLarge(None, self._maximumBody))
+            self._refuse(tooLarge(None, self._maximumBody, self._settings))
         else:
             self._guarded(partial(self.content.write, data))
 

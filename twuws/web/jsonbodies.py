@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from twuws.errors import BadRequest, TooLarge
-from twuws.web.multipart import MAXIMUM_PAIRS, checkedName, checkedText, shown
+from twuws.errors import BadRequest
+from twuws.web.limits import USUAL, RequestLimits, tooMany
+from twuws.web.multipart import checkedName, checkedText, shown
 
 #: Strings, with or without an end, and what separates them.  In an object that is taken there
 #: are at most four for each value.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)
-_MAXIMUM_TOKENS = 4 * MAXIMUM_PAIRS + 10
 
 
 class _Members(list[tuple[str, Any]]):
@@ -31,7 +31,7 @@ def isJSON(kind: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind[-5:] == "+json")
 
 
-def pairsOfJSON(raw: bytes) -> list[tuple[str, str]]:
+def pairsOfJSON(raw: bytes, limits: RequestLimits = USUAL) -> list[tuple[str, str]]:
     """
     The names and values in an object, as a form would have them.
 
@@ -43,28 +43,28 @@ def pairsOfJSON(raw: bytes) -> list[tuple[str, str]]:
 
     @raise BadRequest: naming the member that is wrong; L{TooLarge} too.
     """
-    members = _parsed(raw)
+    members = _parsed(raw, limits)
     pairs = []
     seen: set[str] = set()
     for name, value in members:
-        name = checkedName(name.encode("utf-8", "surrogatepass"))
+        name = checkedName(name.encode("utf-8", "surrogatepass"), limits)
         if name.lower() in seen:
             raise BadRequest(
                 f"Parameter {shown(name)}: it is there twice, for case does not matter;"
                 " give several values as a list"
             )
         seen.add(name.lower())
-        pairs += [(name, one) for one in _values(name, value)]
+        pairs += [(name, one) for one in _values(name, value, limits)]
     return pairs
 
 
-def _parsed(raw: bytes) -> _Members:
+def _parsed(raw: bytes, limits: RequestLimits) -> _Members:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadRequest("The JSON is not in UTF-8.") from None
-    if next(islice(_TOKEN.finditer(text), _MAXIMUM_TOKENS, None), None):
-        raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.")
+    if next(islice(_TOKEN.finditer(text), 4 * limits.parameters + 10, None), None):
+        raise tooMany(limits)
     try:
         found = json.loads(
             text,
@@ -88,13 +88,13 @@ def _refuseConstant(name: str) -> None:
     raise BadRequest(f"The JSON is malformed: {name} is not JSON; send it in quotes")
 
 
-def _values(name: str, value: Any) -> Iterator[str]:
+def _values(name: str, value: Any, limits: RequestLimits) -> Iterator[str]:
     several = value if isinstance(value, list) and not isinstance(value, _Members) else [value]
     for one in several:
         if isinstance(one, bool):
             yield "true" if one else "false"
         elif isinstance(one, str):
-            yield checkedText(one.encode("utf-8", "surrogatepass"), name)
+            yield checkedText(one.encode("utf-8", "surrogatepass"), name, limits)
         elif one is not None or several is value:
             kind = "null" if one is None else _KINDS[type(one)]
             where = " in a list" if several is value else ""

@@ -23,17 +23,11 @@ from twuws.errors import BadRequest, TooLarge
 from twuws.submission import Upload
 from twuws.values import mediaTypeOf
 from twuws.web.bodyfiles import BodyFiles
+from twuws.web.limits import USUAL, RequestLimits, tooMany, tooMuchText
 from twuws.workdir import WorkDirs
 
 T = TypeVar("T")
 
-#: How many values one request may have, query, body and files together.
-MAXIMUM_PAIRS = 10_000
-#: How long a name may be, in characters.
-MAXIMUM_NAME = 1_000
-#: How long one text value may be, and all in one body together, in bytes.
-MAXIMUM_TEXT = 2 * 2**20
-MAXIMUM_ALL_TEXT = 16 * 2**20
 #: How long a header line of a part may be, in bytes: long file names are in there.
 MAXIMUM_HEADER = 16 * 2**10
 #: How much of one part, and of all parts, is held in memory before it goes to disk.
@@ -90,22 +84,25 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def checkedName(raw: bytes) -> str:
+def checkedName(raw: bytes, limits: RequestLimits = USUAL) -> str:
     """The name of a parameter; L{BadRequest} if it cannot be one."""
     name = raw.decode("utf-8", "replace")
     if not name:
         raise BadRequest("A value has no name; write name=value.")
-    if len(name) > MAXIMUM_NAME:
-        raise BadRequest(f"Parameter {shown(name)}: names have at most {MAXIMUM_NAME} characters")
+    if len(name) > limits.nameLength:
+        most = f"{limits.nameLength} characters (limits.name-length)"
+        raise BadRequest(f"Parameter {shown(name)}: names have at most {most}")
     if "\ufffd" in name or any(unicodedata.category(c) == "Cc" for c in name):
         raise BadRequest(f"Parameter {shown(name)}: names are UTF-8 and have no control characters")
     return name
 
 
-def checkedText(raw: bytes, name: str, charset: str = "utf-8") -> str:
+def checkedText(
+    raw: bytes, name: str, limits: RequestLimits = USUAL, charset: str = "utf-8"
+) -> str:
     """The text of a value; L{BadRequest} or L{TooLarge} that name the parameter otherwise."""
-    if len(raw) > MAXIMUM_TEXT:
-        raise TooLarge(f"Parameter {name}: {len(raw)} bytes; as text it can have {MAXIMUM_TEXT}")
+    if len(raw) > limits.valueSize:
+        raise tooMuchText(name, len(raw), limits)
     codec = _CODECS.get(charset.strip().lower())
     if codec is None:
         raise BadRequest(f"Parameter {name}: charset {shown(charset)} is not known here; use UTF-8")
@@ -144,7 +141,7 @@ class _Part:
     size: int = 0
 
     @classmethod
-    def begin(cls, segment: Any) -> _Part:
+    def begin(cls, segment: Any, limits: RequestLimits) -> _Part:
         encoding = (segment.header("Content-Transfer-Encoding") or "binary").strip().lower()
         disposition = segment.header("Content-Disposition") or ""
         extended = {
@@ -152,7 +149,7 @@ class _Part:
             for found in _EXTENDED.finditer(disposition)
         }
         raw = segment.name.encode("latin-1")
-        name = checkedName(extended["name"].encode() if "name" in extended else raw)
+        name = checkedName(extended["name"].encode() if "name" in extended else raw, limits)
         if encoding not in ("binary", "8bit", "7bit"):
             raise BadRequest(f"Part {name}: send it as it is, not in {shown(encoding)}")
         fileName = segment.filename
@@ -195,8 +192,15 @@ class Form(BodyFiles):
     @ivar files: the parts that are files.
     """
 
-    def __init__(self, content: IO[bytes], boundary: bytes, uploads: WorkDirs) -> None:
+    def __init__(
+        self,
+        content: IO[bytes],
+        boundary: bytes,
+        uploads: WorkDirs,
+        limits: RequestLimits = USUAL,
+    ) -> None:
         super().__init__(content, uploads)
+        self._limits = limits
         self.texts: list[tuple[str, str]] = []
         self.files: ByName[Upload] = ByName()
         self._boundary = boundary
@@ -229,20 +233,24 @@ class Form(BodyFiles):
             parser = PushMultipartParser(
                 self._boundary,
                 max_header_size=MAXIMUM_HEADER,
-                max_segment_count=MAXIMUM_PAIRS,
+                max_segment_count=self._limits.parameters,
                 header_charset="latin1",
             )
             while not parser.closed:
                 for event in parser.parse(self._chunk()):
                     self._happened(event)
         except ParserLimitReached as e:
-            raise TooLarge(f"The multipart form goes beyond what is taken: {e}") from None
+            most = f"{self._limits.parameters} parts (limits.parameters)"
+            raise TooLarge(
+                f"The multipart form goes beyond what is taken, which is {most}, and headers of"
+                f" {MAXIMUM_HEADER} bytes in each: {e}"
+            ) from None
         except MultipartError as e:
             raise BadRequest(f"The multipart form is malformed: {e}") from None
 
     def _happened(self, event: Any) -> None:
         if isinstance(event, MultipartSegment):
-            self._parts.append(_Part.begin(event))
+            self._parts.append(_Part.begin(event, self._limits))
         elif event is not None:
             self._write(self._parts[-1], event)
         elif self._out is not None:
@@ -266,8 +274,8 @@ class Form(BodyFiles):
     def _decide(self, query: Collection[tuple[str, str]], fileNames: Collection[str]) -> None:
         """Tell the files from the text: a reference may follow what it refers to."""
         parts = [part for part in self._parts if part.size or part.fileName != ""]
-        if len(parts) + len(query) > MAXIMUM_PAIRS:
-            raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.")
+        if len(parts) + len(query) > self._limits.parameters:
+            raise tooMany(self._limits)
         named = {name.lower() for name in fileNames}
         for name, value in query:
             named.update(referencesIn(name, value))
@@ -277,10 +285,12 @@ class Form(BodyFiles):
         for part, names in zip(parts, refers, strict=True):
             isFile = part.fileName is not None or (not names and part.name.lower() in named)
             (self._fileParts if isFile else texts).append(part)
-        if sum(part.size for part in texts) > MAXIMUM_ALL_TEXT:
-            raise TooLarge(f"The text in a form can have {MAXIMUM_ALL_TEXT} bytes together.")
+        most = self._limits.textSize
+        if sum(part.size for part in texts) > most:
+            raise TooLarge(f"The text in a form can have {most} bytes together (limits.text-size).")
         for part in texts:
-            self.texts.append((part.name, checkedText(part.content(), part.name, part.charset)))
+            text = checkedText(part.content(), part.name, self._limits, part.charset)
+            self.texts.append((part.name, text))
             if part.path is not None:
                 part.path.unlink()
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
 
-from twuws.proxies import Proxies
+from twuws.proxies import Proxies, networkOf
 from twuws.web.headers import textOf
 from twuws.web.settings import WebSettings
 
@@ -64,6 +64,14 @@ def clientAddress(request: Any, proxies: Proxies) -> str:
             if not proxies.trusts(address):
                 break
     return host or "unix"
+
+
+def clientOf(request: Any, settings: WebSettings) -> str | None:
+    """
+    For whom counts what somebody does who is anonymous; C{None} if it need not be counted.
+    """
+    host = clientAddress(request, settings.proxies)
+    return None if settings.spared.trusts(None if host == "unix" else host) else networkOf(host)
 
 
 def _forwardedFor(request: Any) -> list[str]:

@@ -25,11 +25,9 @@ from twuws.values import mediaTypeOf
 from twuws.web.bodies import tooLarge
 from twuws.web.bodyfiles import WholeBody, removeFiles
 from twuws.web.jsonbodies import isJSON, pairsOfJSON
+from twuws.web.limits import USUAL, RequestLimits, tooMany, tooMuchText
 from twuws.web.multipart import (
     HELD,
-    MAXIMUM_ALL_TEXT,
-    MAXIMUM_PAIRS,
-    MAXIMUM_TEXT,
     ByName,
     Form,
     boundaryOf,
@@ -66,6 +64,7 @@ async def readArguments(
     fileNames: Collection[str] = (),
     documents: Collection[str] = (),
     maximumBody: int | None = None,
+    limits: RequestLimits = USUAL,
 ) -> None:
     """
     Set C{request.args} to L{Arguments}, and C{request.files} to L{Upload}s by their part.
@@ -80,6 +79,7 @@ async def readArguments(
     @param documents: the names of parameters that are XML documents.  If there is just one,
         a body that is XML is its value, and is not looked into here.
     @param maximumBody: in bytes; C{None} for any size.
+    @param limits: what there can be in it.
     @raise UnsupportedMediaType: for a body of another kind; for other methods than POST
         the body is left alone.
     @raise BadRequest: L{TooLarge} too; nothing is left on disk then.
@@ -88,16 +88,16 @@ async def readArguments(
         return
     request.uploads = []
     rawQuery: bytes = request.uri.partition(b"?")[2]
-    query, body = _pairs(rawQuery), _Body()
+    query, body = _pairs(rawQuery, limits), _Body()
     size = _size(request.content)
     if maximumBody is not None and size > maximumBody:
         raise tooLarge(size, maximumBody)
     if request.method == b"POST" and (size or _mustHaveContent(request, documents)):
         if request.args != parse_qs(rawQuery, 1):
             _warnOfParsedForms()
-        body = await _read(request, size, uploads, query, fileNames, documents)
-    if len(query) + len(body.pairs) > MAXIMUM_PAIRS:
-        raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.")
+        body = await _read(request, size, uploads, query, fileNames, documents, limits)
+    if len(query) + len(body.pairs) > limits.parameters:
+        raise tooMany(limits)
     request.uploads = body.paths
     request.args, request.files = _merged(query, body.pairs), body.files
 
@@ -109,6 +109,7 @@ async def readValue(
     uploads: WorkDirs,
     fileNames: Collection[str] = (),
     textNames: Collection[str] = (),
+    limits: RequestLimits = USUAL,
 ) -> None:
     """
     Set C{request.args}, or C{request.files} if that is what the parameter is, to the one
@@ -118,12 +119,12 @@ async def readValue(
         either, is whatever its value is.
     @raise BadRequest: L{TooLarge} too; nothing is left on disk then.
     """
-    name = checkedName(name.encode("utf-8", "replace"))
+    name = checkedName(name.encode("utf-8", "replace"), limits)
     _refuseEncoded(request)
     request.args, request.files = Arguments(), ByName()
     if not _isAmong(fileNames, name):
         try:
-            request.args[name] = [_wholeText(request.content, name)]
+            request.args[name] = [_wholeText(request.content, name, limits)]
             return
         except (BadRequest, TooLarge):
             if _isAmong(textNames, name):
@@ -138,11 +139,11 @@ def _isAmong(names: Collection[str], name: str) -> bool:
     return name.lower() in {known.lower() for known in names}
 
 
-def _wholeText(content: IO[bytes], name: str) -> str:
+def _wholeText(content: IO[bytes], name: str, limits: RequestLimits) -> str:
     size = _size(content)
-    if size > MAXIMUM_TEXT:
-        raise TooLarge(f"Parameter {name}: {size} bytes; as text it can have {MAXIMUM_TEXT}")
-    return checkedText(content.read(), name)
+    if size > limits.valueSize:
+        raise tooMuchText(name, size, limits)
+    return checkedText(content.read(), name, limits)
 
 
 def discard(request: Any) -> Deferred[None]:
@@ -201,6 +202,7 @@ async def _read(
     query: list[tuple[str, str]],
     fileNames: Collection[str],
     documents: Collection[str],
+    limits: RequestLimits,
 ) -> _Body:
     """Read a body as what its Content-Type says that it is."""
     _refuseEncoded(request)
@@ -208,14 +210,14 @@ async def _read(
     contentType = _text(request.getHeader(b"content-type"))
     kind = contentType.partition(";")[0].strip().lower()
     if kind == _MULTIPART:
-        form = Form(content, boundaryOf(contentType), uploads)
+        form = Form(content, boundaryOf(contentType), uploads, limits)
         await form.read(query, fileNames, inThread=size > SMALL_BODY)
         return _Body(pairs=form.texts, files=form.files, paths=form.paths)
     if kind in (_FORM, ""):
-        return _Body(pairs=await _readForm(content, size, isDeclared=bool(kind)))
+        return _Body(pairs=await _readForm(content, size, limits, isDeclared=bool(kind)))
     if isJSON(kind):
         _refuseCharset(contentType)
-        return _Body(pairs=await _readText(content, size, pairsOfJSON))
+        return _Body(pairs=await _readText(content, size, limits, pairsOfJSON))
     if isXML(kind) and len(documents) == 1:
         (name,) = documents
         whole = WholeBody(content, uploads)
@@ -246,43 +248,45 @@ def _refuseCharset(contentType: str) -> None:
 
 
 async def _readText(
-    content: IO[bytes], size: int, parse: Callable[[bytes], list[tuple[str, str]]]
+    content: IO[bytes],
+    size: int,
+    limits: RequestLimits,
+    parse: Callable[[bytes, RequestLimits], list[tuple[str, str]]],
 ) -> list[tuple[str, str]]:
     """Parse a body that has no files: a large one in a thread."""
-    if size > MAXIMUM_ALL_TEXT:
-        raise TooLarge(f"A form of {size} bytes: {MAXIMUM_ALL_TEXT} at most, more as {_MULTIPART}")
+    if size > limits.textSize:
+        most = f"{limits.textSize} at most (limits.text-size), more as {_MULTIPART}"
+        raise TooLarge(f"A form of {size} bytes: {most}")
     if size <= SMALL_BODY:
-        return parse(content.read())
-    return await deferToThread(lambda: parse(content.read()))
+        return parse(content.read(), limits)
+    return await deferToThread(lambda: parse(content.read(), limits))
 
 
-async def _readForm(content: IO[bytes], size: int, isDeclared: bool) -> list[tuple[str, str]]:
-    def parse(raw: bytes) -> list[tuple[str, str]]:
+async def _readForm(
+    content: IO[bytes], size: int, limits: RequestLimits, isDeclared: bool
+) -> list[tuple[str, str]]:
+    def parse(raw: bytes, limits: RequestLimits) -> list[tuple[str, str]]:
         if not isDeclared and (size > SMALL_BODY or not _LOOKS_LIKE_A_FORM.fullmatch(raw)):
             raise UnsupportedMediaType(
                 f"The body has no Content-Type and is no form; send {_FORM} or {_MULTIPART}."
             )
-        return _pairs(raw)
+        return _pairs(raw, limits)
 
-    return await _readText(content, size, parse)
+    return await _readText(content, size, limits, parse)
 
 
-def _pairs(raw: bytes) -> list[tuple[str, str]]:
+def _pairs(raw: bytes, limits: RequestLimits) -> list[tuple[str, str]]:
     """Names and values of a query or a form.  Latin-1 brings the bytes through urllib."""
     text = raw.decode("latin-1").rstrip("\r\n")
-    for piece in text.split("&", MAXIMUM_PAIRS):
-        if len(piece) > 3 * MAXIMUM_TEXT:
-            raise TooLarge(f"Parameter {shown(piece.partition('=')[0])}: its value is too long")
-    try:
-        pairs = parse_qsl(
-            text, keep_blank_values=True, encoding="latin-1", max_num_fields=MAXIMUM_PAIRS
-        )
-    except ValueError:
-        raise TooLarge(f"A request can have {MAXIMUM_PAIRS} values.") from None
+    if text.count("&") >= limits.parameters:
+        raise tooMany(limits)
+    for piece in text.split("&"):
+        if len(piece) > 3 * limits.valueSize + 3 * limits.nameLength:
+            raise tooMuchText(shown(piece.partition("=")[0]), len(piece), limits)
     found = []
-    for rawName, value in pairs:
-        name = checkedName(rawName.encode("latin-1"))
-        found.append((name, checkedText(value.encode("latin-1"), name)))
+    for rawName, value in parse_qsl(text, keep_blank_values=True, encoding="latin-1"):
+        name = checkedName(rawName.encode("latin-1"), limits)
+        found.append((name, checkedText(value.encode("latin-1"), name, limits)))
     return found
 
 

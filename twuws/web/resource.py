@@ -42,13 +42,14 @@ from twuws.web.controls import (
 )
 from twuws.web.identifying import askerOf, identityOf
 from twuws.web.login import Login
-from twuws.web.origin import ensureHost, resourceURL
+from twuws.web.origin import clientOf, ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
 from twuws.web.sync import Sync
 from twuws.web.uwsactions import Asked, JobActions, choose, filesAmong, methodOf
 from twuws.web.vosi import VOSI
+from twuws.web.waits import held
 from twuws.web.xmlbodies import checkDocuments
 
 log = Logger()
@@ -144,6 +145,7 @@ class _Jobs:
             fileNames=self.fileNames,
             documents=self.documents,
             maximumBody=self.settings.maximumBody,
+            limits=self.settings.limits,
         )
         if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
             return Controls()
@@ -221,6 +223,7 @@ class _Jobs:
             "owner": identityOf(request).name,
             "isListed": isListed,
             "who": askerOf(request),
+            "client": clientOf(request, self.settings),
             "idempotencyKey": controls.idempotencyKey,
         }
         if not isinstance(controls.destruction, Unset):
@@ -273,7 +276,8 @@ class _Jobs:
         if wait is None or asked.request.method == b"HEAD":
             job = await asked.job()
         else:
-            job = await self.uws.wait(asked.jobId, wait.seconds, wait.phases)
+            with held(asked.request, self.settings):
+                job = await self.uws.wait(asked.jobId, wait.seconds, wait.phases)
             if job.phase is SUSPENDED:  # which goes on by itself, and is not waited for
                 asked.request.setHeader("retry-after", str(Unavailable.retryAfter))
         job = await self.uws.quoted(job)

@@ -9,6 +9,7 @@ from typing import Any
 
 from twuws.proxies import Proxies
 from twuws.web.access import Access
+from twuws.web.limits import RequestLimits, Waits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,10 @@ class WebSettings:
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     @ivar access: who may do what.
+    @ivar limits: what one request can have.
+    @ivar waits: counts who waits for jobs.
+    @ivar spared: where those come from who are anonymous, and have any number of all that is
+        limited for an address.
     @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
@@ -45,6 +50,9 @@ class WebSettings:
     syncListed: bool = True
     syncAborts: bool = False
     access: Access = field(default_factory=Access)
+    limits: RequestLimits = field(default_factory=RequestLimits)
+    waits: Waits = field(default_factory=Waits)
+    spared: Proxies = field(default_factory=Proxies)
     audit: Any = None
 
     def below(self, name: str) -> WebSettings:

@@ -23,6 +23,7 @@ from twuws.web import answers
 from twuws.web.identifying import askerOf
 from twuws.web.settings import WebSettings
 from twuws.web.uwsactions import choose, methodOf
+from twuws.web.waits import held
 
 log = Logger()
 
@@ -128,7 +129,8 @@ class Sync:
         """The job as it is when the wait is over; who goes before may end it."""
         self._waiting[jobId] += 1
         try:
-            return await self._uws.untilEnded(jobId, self._settings.syncTimeout)
+            with held(request, self._settings):
+                return await self._uws.untilEnded(jobId, self._settings.syncTimeout)
         except CancelledError:
             if self._settings.syncAborts and self._waiting[jobId] == 1:
                 self._abort(jobId, askerOf(request))

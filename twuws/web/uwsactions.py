@@ -284,6 +284,7 @@ class ParametersAction(JobAction):
             uploads=asked.uws.workDirs,
             fileNames=fileNames,
             textNames={*asked.uws.jobClass.declarations, *CONTROL_NAMES} - {*fileNames},
+            limits=asked.settings.limits,
         )
         if name.lower() in CONTROL_NAMES - {"runid", "upload"}:
             raise BadRequest(f"{name}: this is no parameter of a job")
