@@ -17,7 +17,7 @@ from twuws.node import Node, NodeSettings
 from twuws.phases import MOVES, Phase
 from twuws.policy import Policy
 from twuws.rescuer import Rescuer
-from twuws.uws import UWS
+from twuws.uws import UWS, By
 
 ME = Told(who="me", why="I want it.", node="here")
 
@@ -134,7 +134,7 @@ async def test_triedTwice(uws, isRun):
     """A creation that is repeated, for its answer was lost, is one all the same."""
     job = uws._draft({})
     for _ in range(2):
-        await uws._insert(job, isRun, "ann", None)
+        await uws._insert(job, isRun, By("ann", None), None)
     expected = ["PENDING", "QUEUED"] if isRun else ["PENDING"]
     assert [event.phase for event in await uws.history(job.jobId)] == expected
 

@@ -53,7 +53,7 @@ def begin(database, tmp_path):
 
 def at(address):
     """The headers of what comes from an address, as the proxy tells."""
-    return {"X-Forwarded-For": address}
+    return {"X-Forwarded-For": address, "X-Forwarded-Proto": "https"}
 
 
 async def statuses(requests):

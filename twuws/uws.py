@@ -41,7 +41,7 @@ _INITIAL = frozenset(
 )
 
 
-class _By(NamedTuple):
+class By(NamedTuple):
     """Who asks for a job, for the record, and where that comes from, for the limits."""
 
     who: str | None
@@ -147,7 +147,7 @@ class UWS(DestroyableJobs):
         job = self._draft(properties)
         if (first := await self._madeBefore(job, idempotencyKey, timeout)) is not None:
             return first
-        return await self._create(job, timeout, _By(who, client), key=idempotencyKey)
+        return await self._create(job, timeout, By(who, client), key=idempotencyKey)
 
     @deferred
     async def getNewIdFromRequest(
@@ -177,7 +177,7 @@ class UWS(DestroyableJobs):
             return first
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
-        by = _By(who, client)
+        by = By(who, client)
         return await self._create(job, self.requestTimeout, by, files, run, idempotencyKey)
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
@@ -206,7 +206,7 @@ class UWS(DestroyableJobs):
         self,
         job: UWSJob,
         timeout: float | None,
-        by: _By,
+        by: By,
         files: FilesToAdopt | None = None,
         run: bool = False,
         key: str | None = None,
@@ -248,7 +248,7 @@ class UWS(DestroyableJobs):
         wanted = (job.record, checkKey(key))
         return await self._persistently(lambda: self.table.ofKey(*wanted), timeout)
 
-    async def _insert(self, job: UWSJob, run: bool, by: _By, key: str | None) -> str:
+    async def _insert(self, job: UWSJob, run: bool, by: By, key: str | None) -> str:
         """
         Store a new job, and with it what its key stands for; its id.
 
@@ -270,7 +270,7 @@ class UWS(DestroyableJobs):
                 await self._run(t, record, by.who)
         return job.jobId
 
-    async def _store(self, job: UWSJob, by: _By, conn: Transaction | None = None) -> JobRecord:
+    async def _store(self, job: UWSJob, by: By, conn: Transaction | None = None) -> JobRecord:
         lifetimes = self.policy.lifetime, self.policy.longestLifetime
         record = await self.table.create(
             job.record, *lifetimes, conn, by.who, by.client, self.accountLimits

@@ -9,25 +9,33 @@ CREATE TABLE client_key (
 );
 INSERT INTO client_key DEFAULT VALUES;
 
-CREATE FUNCTION client_of(address text) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT left(encode(sha256(convert_to(key || address, 'UTF8')), 'hex'), 32) FROM client_key
-$$;
+CREATE FUNCTION client_of(address text) RETURNS text LANGUAGE plpgsql STABLE STRICT AS $$
+BEGIN
+    RETURN (SELECT left(encode(sha256(convert_to(key || address, 'UTF8')), 'hex'), 32)
+            FROM client_key);
+END $$;
 
 -- The bytes of all uploads and results of a job, each file once.
 CREATE FUNCTION stored_by(parameters jsonb, results jsonb) RETURNS bigint
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
-    SELECT CASE WHEN parameters = '{}' AND results = '[]' THEN 0 ELSE
-        (SELECT COALESCE(sum(size), 0)::bigint
-         FROM (SELECT max((one->>'size')::numeric) AS size
-               FROM jsonb_path_query(parameters, '$.*[*] ? (@.size > 0)') one
-               GROUP BY one->>'file'
-               UNION ALL
-               SELECT max((one->>'size')::numeric)
-               FROM jsonb_path_query(results, '$[*] ? (@.size > 0 && @.file != null)') one
-               GROUP BY one->>'file') files)
-        END
-$$;
+DECLARE
+    total numeric := 0;
+BEGIN
+    IF jsonb_path_exists(parameters, '$.*[*] ? (@.size > 0)') THEN
+        total := (SELECT sum(size) FROM (
+            SELECT max((one->>'size')::numeric) AS size
+            FROM jsonb_path_query(parameters, '$.*[*] ? (@.size > 0)') one
+            GROUP BY one->>'file') files);
+    END IF;
+    IF results <> '[]' THEN
+        total := total + (SELECT COALESCE(sum(size), 0) FROM (
+            SELECT max((one->>'size')::numeric) AS size
+            FROM jsonb_path_query(results, '$[*] ? (@.size > 0 && @.file != null)') one
+            GROUP BY one->>'file') files);
+    END IF;
+    RETURN total;
+END $$;
 
 -- Where the client was that made a job which nobody owns.
 ALTER TABLE jobs ADD COLUMN client text;
