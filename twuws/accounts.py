@@ -32,10 +32,10 @@ class AccountLimits:
     queued: int | None = None
     stored: int | None = None
 
-    def toMake(self) -> Mapping[str, int] | None:
-        """The limits that there are on making jobs; C{None} if there are none."""
+    def toMake(self) -> Mapping[str, int]:
+        """The limits that there are on making jobs."""
         all = {"made": self.made, "kept": self.kept, "stored": self.stored}
-        return {name: most for name, most in all.items() if most is not None} or None
+        return {name: most for name, most in all.items() if most is not None}
 
 
 NO_LIMITS = AccountLimits()

@@ -110,7 +110,7 @@ class JobsTable:
             "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
             "isListed": job.isListed,
             "client": client,
-            "limits": asJSON(limits.toMake()),
+            "limits": None if limits == NO_LIMITS else asJSON(limits.toMake()),
             "size": sizeOf(job.parameters),
         }
         (row,) = await self.run("createJob", args, conn)

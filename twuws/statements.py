@@ -24,8 +24,9 @@ STATEMENTS: dict[str, str] = {
             SELECT CASE WHEN %(owner)s::text IS NULL THEN client_of(%(client)s) END AS client),
         asked AS MATERIALIZED (
             SELECT m.client,
-                   refusal_to_make(%(jobId)s, COALESCE('=' || %(owner)s::text, '~' || m.client),
-                                   %(limits)s, %(size)s) AS refusal
+                   CASE WHEN %(limits)s::jsonb IS NOT NULL THEN refusal_to_make(
+                       %(jobId)s, COALESCE('=' || %(owner)s::text, '~' || m.client),
+                       %(limits)s, %(size)s) END AS refusal
             FROM maker m),
         made AS (
             INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,

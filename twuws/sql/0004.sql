@@ -139,7 +139,7 @@ DECLARE
     found record;
     refusal jsonb;
 BEGIN
-    IF who IS NULL OR limits IS NULL THEN
+    IF who IS NULL THEN
         RETURN NULL;
     END IF;
     IF size = 0 OR stored_most IS NULL THEN
