@@ -25,12 +25,16 @@ def basic(name, password=None):
     return {"Authorization": "Basic " + base64.b64encode(pair).decode()}
 
 
-def accessFor(**more):
-    """Rules for L{USERS}, of whom C{root} is an administrator."""
+def accessFor(cleartext=False, **more):
+    """
+    Rules for L{USERS}, of whom C{root} is an administrator.
+
+    @param cleartext: see L{PasswordAuthenticator}.
+    """
     known = {name.encode(): name[::-1].encode() for name in USERS}
     checker = InMemoryUsernamePasswordDatabaseDontUse(**{k.decode(): v for k, v in known.items()})
     usual = {"anonymous": Anonymous.CREATE, "admins": frozenset({"root"})}
-    return Access(authenticators=(PasswordAuthenticator([checker]),), **(usual | more))
+    return Access(authenticators=(PasswordAuthenticator([checker], cleartext),), **(usual | more))
 
 
 def settingsFor(**more):
