@@ -24,9 +24,10 @@ from twisted.internet.utils import getProcessOutput
 import twisted
 import twuws
 from twuws import postgresbinaries, postgresdirectory
+from twuws.accounts import Account
 from twuws.embedded import EmbeddedPostgres, findBinaries, runningDSN
 from twuws.errors import EmbeddedPostgresError
-from twuws.postgresdirectory import Account, pidFile
+from twuws.postgresdirectory import pidFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 

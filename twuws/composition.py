@@ -4,8 +4,12 @@ From a configuration to the objects it asks for: what C{twistd uws} and C{twuws}
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
+from twuws.accounts import Account
 from twuws.config import Config
 from twuws.database import Database
 from twuws.embedded import EmbeddedPostgres
@@ -17,13 +21,37 @@ from twuws.uws import UWS
 def makeDataDir(config: Config) -> None:
     """Make the data directory, or say in an L{UWSError} why that is not to be."""
     directory = config.dataDir.absolute()
+    users = {one.user for one in config.services if one.user is not None}
     try:
+        if users and not directory.exists():
+            directory.mkdir(parents=True)
+            directory.chmod(0o711)
         (directory / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        if users:
+            (directory / "jobs").chmod(0o711)
     except OSError as e:
         raise UWSError(
             f"The data directory {directory} cannot be used ({e.strerror}):"
             " choose another one with --data-dir."
         ) from None
+    for user in users:
+        _checkUser(user, directory)
+
+
+def _checkUser(user: Account, dataDir: Path) -> None:
+    """See that work can be started as another user, and be where it has to be."""
+    if os.geteuid() != 0:
+        raise UWSError(f"Only root can start work as {user.name!r}: start twistd without --uid.")
+    for what, path in (
+        ("the job directories", dataDir / "jobs"),
+        ("Python", Path(sys.executable)),
+        ("the package twuws", Path(__file__).parent),
+    ):
+        if obstacle := user.obstacle(path):
+            raise UWSError(
+                f"{user.name!r} cannot do the work of jobs, for this user does not come to {what},"
+                f" {path}: that may not be in, or not pass, {obstacle}."
+            )
 
 
 def embeddedPostgres(config: Config, reactor: Any) -> EmbeddedPostgres:
@@ -48,6 +76,7 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             environment=one.environment,
             fetchPolicy=config.fetch,
             priority=one.priority,
+            user=one.user,
         )
         for one in config.services
     ]

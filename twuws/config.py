@@ -17,8 +17,10 @@ from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 
+from twuws.accounts import Account
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
+from twuws.embedded import EmbeddedPostgres
 from twuws.errors import ConfigError, UWSError
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
@@ -28,6 +30,7 @@ from twuws.policy import FetchPolicy, Policy
 from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
+from twuws.userconfig import checkDatabase, checkRoot, readDefault, readUser
 from twuws.uwsreading import ReadableJobs
 from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
@@ -52,6 +55,7 @@ class ServiceConfig:
     @ivar running: how many of its jobs run at a time, on all nodes; C{None} for any number.
     @ivar priority: of its jobs; C{None} for the job class's.
     @ivar admitted: who may use it; C{None} for everybody.
+    @ivar user: as whom its work is done; C{None} for as the service is.
     """
 
     name: str
@@ -61,6 +65,7 @@ class ServiceConfig:
     running: int | None
     priority: int | None
     admitted: Admitted | None
+    user: Account | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +98,13 @@ class Config:
     services: tuple[ServiceConfig, ...]
 
 
-def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
+def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool = False) -> Config:
     """
     Read a configuration file.
 
     @param path: the file; C{None} for the examples that come with twuws.
     @param given: what the command line says, by option; C{None} for what it does not say.
+    @param runs: this process is to be the service, rather than to look at it.
     @raise ConfigError: with all mistakes.
     """
     name, content = _content(path)
@@ -111,6 +117,11 @@ def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
         values[key] = fromLine.take(key, kind, table.take(key, kind, default))
     values["web"] = fromLine.take("web", Kind.TRUTH, table.take("web", Kind.TRUTH, True))
     config = _checked(values, table, lambda key: fromLine if key in line else table)
+    users = {one.user.name for one in config.services if one.user is not None}
+    if runs:
+        checkRoot(table, users)
+    if config.database is None:
+        checkDatabase(table, users, EmbeddedPostgres.usualUser)
     if mistakes:
         raise ConfigError(mistakes)
     return config
@@ -266,21 +277,21 @@ def _fetch(table: Table) -> FetchPolicy:
 
 
 def _services(table: Table) -> tuple[ServiceConfig, ...]:
-    services = []
+    services, user = [], readDefault(table)
     tables = table.tables("services")
     if not tables:
         table.wrong("services", "expected at least one table [services.NAME]")
     for name, one in tables.items():
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
             one.wrong("", f"expected a name of a-z, 0-9, _ and -, found {name!r}")
-        service = _service(name, one)
+        service = _service(name, one, user)
         one.refuseRest()
         if service is not None:
             services.append(service)
     return tuple(services)
 
 
-def _service(name: str, table: Table) -> ServiceConfig | None:
+def _service(name: str, table: Table, defaultUser: str | None) -> ServiceConfig | None:
     limits = _limits(table.table("limits"))
     environment = {
         key: value for key, value in table.table("environment").texts().items() if value is not None
@@ -299,6 +310,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         jobClass = program(name, table)
     else:
         table.wrong("class", 'expected class = "package.module.Class", or a command')
+    user = readUser(table, defaultUser, jobClass)
     if jobClass is None:
         return None
     return ServiceConfig(
@@ -309,6 +321,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         running=running,
         priority=priority,
         admitted=admitted,
+        user=user,
     )
 
 

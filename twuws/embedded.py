@@ -19,10 +19,10 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twuws.accounts import Account
 from twuws.errors import EmbeddedPostgresError
 from twuws.postgresbinaries import Child, endStale, findBinaries
 from twuws.postgresdirectory import (
-    Account,
     accountFor,
     dsnOf,
     lock,
@@ -69,12 +69,15 @@ class EmbeddedPostgres(Service):
     :ivar lost: fires with the reason when the postmaster ends unasked; a new one each time.
     """
 
+    #: As whom PostgreSQL runs if nothing else is said.
+    usualUser = "nobody"
+
     def __init__(
         self,
         directory: str | Path,
         *,
         binaries: str | Path | None = None,
-        user: str = "nobody",
+        user: str = usualUser,
         durable: bool = True,
         reactor: Any = None,
     ) -> None:

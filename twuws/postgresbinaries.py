@@ -27,8 +27,9 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twuws.accounts import Account
 from twuws.errors import EmbeddedPostgresError
-from twuws.postgresdirectory import SOCKET, Account, pidFile, postmaster, removeSockets, shelf
+from twuws.postgresdirectory import SOCKET, pidFile, postmaster, removeSockets, shelf
 
 SYSTEM = (
     "/usr/lib/postgresql/*/bin",  # Debian

@@ -59,7 +59,7 @@ def makeService(options: Options) -> IService:
         given = {name: options[name] for name in OPTIONS}
         if options["no-web"]:
             given["web"] = False
-        config = load(options["config"], given)
+        config = load(options["config"], given, runs=True)
     except ConfigError as e:
         raise SystemExit(str(e)) from None
     return WorkerService(config)

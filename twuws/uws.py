@@ -14,6 +14,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from twuws.accounts import Account
 from twuws.database import Database, LockTimeout, Transaction
 from twuws.errors import (
     BadRequest,
@@ -62,6 +63,7 @@ class UWS(DestroyableJobs):
     @param environment: environment variables for the work.
     @param fetchPolicy: what is loaded from the URIs that clients give.
     @param priority: of its jobs; the job class's if not given.
+    @param user: as whom the work is done; only a service that is root can choose.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
@@ -91,6 +93,7 @@ class UWS(DestroyableJobs):
         environment: Mapping[str, str] | None = None,
         fetchPolicy: FetchPolicy | None = None,
         priority: int | None = None,
+        user: Account | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
         self.jobActions = jobActions
@@ -102,6 +105,7 @@ class UWS(DestroyableJobs):
         if fetchPolicy is not None:
             self.fetchPolicy = fetchPolicy
         self.priority = jobClass.priority if priority is None else priority
+        self.user = user
         self.leaving: str | None = None
 
     # Creating
