@@ -32,6 +32,7 @@ from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
 from twuws.userconfig import checkDatabase, checkRoot, readDefault, readUser
 from twuws.uwsreading import ReadableJobs
+from twuws.visible import tellable, warnings
 from twuws.web.access import Admitted
 from twuws.web.multipart import MAXIMUM_ALL_TEXT
 from twuws.web.settings import WebSettings
@@ -81,6 +82,7 @@ class Config:
     @ivar web: how the services behave over HTTP.
     @ivar audit: the file of records of who has asked for what change; C{None} for none.
     @ivar fetch: what is loaded from the URIs that clients give.
+    @ivar warnings: for the log.
     """
 
     listen: str
@@ -96,6 +98,7 @@ class Config:
     audit: Path | None
     fetch: FetchPolicy
     services: tuple[ServiceConfig, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool = False) -> Config:
@@ -124,7 +127,7 @@ def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool
         checkDatabase(table, users, EmbeddedPostgres.usualUser)
     if mistakes:
         raise ConfigError(mistakes)
-    return config
+    return replace(config, warnings=warnings(config.database, "database" in line, path))
 
 
 def _content(path: str | None) -> tuple[str, dict[str, Any]]:
@@ -151,7 +154,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         _checkEndpoint(key, values[key], port, source(key))
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
-        source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
+        source("database").wrong("database", f"expected a URL such as {like}, {tellable(database)}")
     for key in ("archive", "keep-history"):
         values[key] = table.take(key, Kind.COUNT, 0)
     for key in (*_SECONDS, "archive", "keep-history"):

@@ -53,8 +53,10 @@ def makeService(options: Options) -> IService:
 
     from twuws.config import load
     from twuws.errors import ConfigError
+    from twuws.logs import keepClean
     from twuws.workerservice import WorkerService
 
+    keepClean()
     try:
         given = {name: options[name] for name in OPTIONS}
         if options["no-web"]:

@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from twisted.python.components import proxyForInterface
 from twisted.web.server import Site
 
+from twuws.logs import accessLine
+
 log = Logger()
 
 
@@ -28,7 +30,11 @@ class PoliteSite(Site):
 
     def __init__(self, resource: Any, makeRequest: Callable[..., Any], reactor: Any) -> None:
         super().__init__(
-            resource, self._noting(makeRequest), parsePOSTFormSubmission=False, reactor=reactor
+            resource,
+            self._noting(makeRequest),
+            parsePOSTFormSubmission=False,
+            logFormatter=accessLine,
+            reactor=reactor,
         )
         self.displayTracebacks = False
         self._requests: set[Any] = set()
