@@ -30,8 +30,7 @@ def documented(title, number=0, page="docs/configuration.rst"):
     text = (ROOT / page).read_text()
     section = re.search(rf"\n{title}\n-+\n(.*?)(?=\n\S[^\n]*\n---|\Z)", text, re.DOTALL)
     tables = re.findall(r"^=+ =[= ]*\nkey .*?\n=[= ]+\n(.*?)\n=[= ]+$", section[1], re.M | re.S)
-    columns = [line[:22] for line in tables[number].splitlines() if line.startswith("``")]
-    return [key for column in columns for key in re.findall(r"``([^`]+)``", column)]
+    return re.findall(r"^``([^`]+)``", tables[number], re.MULTILINE)
 
 
 def known(tmp_path, text, table=""):

@@ -26,7 +26,8 @@ import twuws
 from twuws import postgresbinaries, postgresdirectory
 from twuws.embedded import EmbeddedPostgres, findBinaries, runningDSN
 from twuws.errors import EmbeddedPostgresError
-from twuws.postgresdirectory import Account, pidFile
+from twuws.hostusers import HostUser
+from twuws.postgresdirectory import pidFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
@@ -140,7 +141,7 @@ def python(uid: str) -> str | None:
     """A Python that this uid can run, with our modules."""
     if not uid:
         return sys.executable
-    account = Account(name=uid, uid=int(uid), gid=int(uid))
+    account = HostUser(name=uid, uid=int(uid), gid=int(uid))
     modules = all(account.reaches(Path(each.__path__[0])) for each in (twuws, twisted))
     for each in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
         if modules and os.path.exists(each) and account.reaches(Path(each)):

@@ -68,7 +68,7 @@ async def complete(database, *seconds, parameters="{}", phase="COMPLETED", prefi
         )
 
 
-async def until(condition, within=10.0):
+async def until(condition, within=25.0):
     """What a condition is, once it is true."""
     from twisted.internet import reactor
 

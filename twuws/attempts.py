@@ -8,7 +8,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
 from twisted.internet.task import deferLater
@@ -26,7 +26,9 @@ from twuws.reporter import Reporter
 from twuws.stopping import Stopper
 from twuws.uws import UWS
 from twuws.values import FileValue
+from twuws.workdir import WorkDir
 
+T = TypeVar("T")
 log = Logger()
 
 #: Why work ends that is in the process of a service that stops.
@@ -222,6 +224,7 @@ class Attempts:
             news=reporter.news,
             limits=uws.limits,
             environment=dict(uws.environment),
+            user=uws.user,
         )
 
     def _reporter(self, record: JobRecord) -> Reporter:
@@ -285,9 +288,7 @@ class Attempts:
             log.info("{jobId}: attempt {attempt} ended too late to be recorded",
                      jobId=record.jobId, attempt=record.attempt)  # fmt: skip
         except Unavailable:  # and this node stops: the next one is to find it
-            uws = self.services[record.service]
-            place = uws.workDirs.forJob(record.jobId, record.attempt)
-            await uws.inThread(place.writeOutcome, outcome)
+            await self._inDirectory(record, lambda place: place.writeOutcome(outcome))
 
     async def _queueAgain(self, attempt: Attempt, reason: Unavailable | None = None) -> None:
         """Put back what was claimed but never started, once the database is there again."""
@@ -344,6 +345,8 @@ class Attempts:
 
         if not await self._hasDirectory(attempt.record):
             raise JobFailure(endings.DIRECTORY_GONE)
+        self._checkLease()
+        await self._inDirectory(attempt.record, WorkDir.takeBack)
         await self._fetch(attempt)
         self._checkLease()
         await self._checkFiles(attempt.record)
@@ -369,9 +372,13 @@ class Attempts:
         finally:
             attempt.waiting = None
 
-    async def _hasDirectory(self, record: JobRecord) -> bool:
+    async def _inDirectory(self, record: JobRecord, action: Callable[[WorkDir], T]) -> T:
+        """Do something with an attempt's directory, in a thread."""
         uws = self.services[record.service]
-        return bool(await uws.inThread(uws.workDirs.forJob(record.jobId).isThere))
+        return await uws.inThread(action, uws.workDirs.forJob(record.jobId, record.attempt))
+
+    async def _hasDirectory(self, record: JobRecord) -> bool:
+        return await self._inDirectory(record, WorkDir.isThere)
 
     async def _checkFiles(self, record: JobRecord) -> None:
         """Raise L{JobFailure} unless the files are there that the client sent."""
@@ -386,10 +393,10 @@ class Attempts:
 
     async def _watched(self, record: JobRecord) -> None:
         """Let a job's work depend on this node's lease."""
-        uws = self.services[record.service]
-        lease = self.node.leaseFiles.get(uws.workDirs.root)
+        lease = self.node.leaseFiles.get(self.services[record.service].workDirs.root)
         if lease is not None:
-            await uws.inThread(lease.take, uws.workDirs.forJob(record.jobId).path, record.attempt)
+            take = lease.take
+            await self._inDirectory(record, lambda place: take(place.path, record.attempt))
 
     async def _outcomeLeft(self, work: Work) -> Outcome | None:
         """What the work said of its end, if it did."""

@@ -4,7 +4,10 @@ From a configuration to the objects it asks for: what C{twistd uws} and C{twuws}
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twuws.authenticators.passwords import PasswordAuthenticator
@@ -13,6 +16,7 @@ from twuws.config import Config
 from twuws.database import Database
 from twuws.embedded import EmbeddedPostgres
 from twuws.errors import UWSError
+from twuws.hostusers import HostUser
 from twuws.phasewatcher import PhaseWatcher
 from twuws.tokens import Tokens
 from twuws.uws import UWS
@@ -22,13 +26,37 @@ from twuws.web.settings import WebSettings
 def makeDataDir(config: Config) -> None:
     """Make the data directory, or say in an L{UWSError} why that is not to be."""
     directory = config.dataDir.absolute()
+    users = {one.user for one in config.services if one.user is not None}
     try:
+        if users and not directory.exists():
+            directory.mkdir(parents=True)
+            directory.chmod(0o711)
         (directory / "jobs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        if users:
+            (directory / "jobs").chmod(0o711)
     except OSError as e:
         raise UWSError(
             f"The data directory {directory} cannot be used ({e.strerror}):"
             " choose another one with --data-dir."
         ) from None
+    for user in users:
+        _checkUser(user, directory)
+
+
+def _checkUser(user: HostUser, dataDir: Path) -> None:
+    """See that work can be started as another user, and be where it has to be."""
+    if os.geteuid() != 0:
+        raise UWSError(f"Only root can start work as {user.name!r}: start twistd without --uid.")
+    for what, path in (
+        ("the job directories", dataDir / "jobs"),
+        ("Python", Path(sys.executable)),
+        ("the package twuws", Path(__file__).parent),
+    ):
+        if obstacle := user.obstacle(path):
+            raise UWSError(
+                f"{user.name!r} cannot do the work of jobs, for this user does not come to {what},"
+                f" {path}: that may not be in, or not pass, {obstacle}."
+            )
 
 
 def embeddedPostgres(config: Config, reactor: Any) -> EmbeddedPostgres:
@@ -72,6 +100,7 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             fetchPolicy=config.fetch,
             priority=one.priority,
             accountLimits=config.limits.account,
+            user=one.user,
         )
         for one in config.services
     ]

@@ -19,7 +19,9 @@ from twisted.internet.endpoints import serverFromString
 
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
+from twuws.embedded import EmbeddedPostgres
 from twuws.errors import ConfigError, UWSError
+from twuws.hostusers import HostUser
 from twuws.interfaces import WorkLimits
 from twuws.jobs import UWSJob
 from twuws.limitsconfig import Limits, readLimits
@@ -29,7 +31,9 @@ from twuws.policy import FetchPolicy, Policy
 from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.times import LONGEST_DURATION
+from twuws.userconfig import checkDatabase, checkRoot, readDefault, readUser
 from twuws.uwsreading import ReadableJobs
+from twuws.visible import tellable, warnings
 from twuws.web.access import Admitted
 from twuws.web.limits import Waits
 from twuws.web.settings import WebSettings
@@ -53,6 +57,7 @@ class ServiceConfig:
     @ivar running: how many of its jobs run at a time, on all nodes; C{None} for any number.
     @ivar priority: of its jobs; C{None} for the job class's.
     @ivar admitted: who may use it; C{None} for everybody.
+    @ivar user: as whom its work is done; C{None} for as the service is.
     """
 
     name: str
@@ -62,6 +67,7 @@ class ServiceConfig:
     running: int | None
     priority: int | None
     admitted: Admitted | None
+    user: HostUser | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,7 @@ class Config:
     @ivar audit: the file of records of who has asked for what change; C{None} for none.
     @ivar fetch: what is loaded from the URIs that clients give.
     @ivar limits: what clients can have.
+    @ivar warnings: for the log.
     """
 
     listen: str
@@ -94,14 +101,16 @@ class Config:
     fetch: FetchPolicy
     limits: Limits
     services: tuple[ServiceConfig, ...]
+    warnings: tuple[str, ...] = ()
 
 
-def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
+def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool = False) -> Config:
     """
     Read a configuration file.
 
     @param path: the file; C{None} for the examples that come with twuws.
     @param given: what the command line says, by option; C{None} for what it does not say.
+    @param runs: this process is to be the service, rather than to look at it.
     @raise ConfigError: with all mistakes.
     """
     name, content = _content(path)
@@ -114,9 +123,14 @@ def load(path: str | None, given: Mapping[str, Any] | None = None) -> Config:
         values[key] = fromLine.take(key, kind, table.take(key, kind, default))
     values["web"] = fromLine.take("web", Kind.TRUTH, table.take("web", Kind.TRUTH, True))
     config = _checked(values, table, lambda key: fromLine if key in line else table)
+    users = {one.user.name for one in config.services if one.user is not None}
+    if runs:
+        checkRoot(table, users)
+    if config.database is None:
+        checkDatabase(table, users, EmbeddedPostgres.usualUser)
     if mistakes:
         raise ConfigError(mistakes)
-    return config
+    return replace(config, warnings=warnings(config.database, "database" in line, path))
 
 
 def _content(path: str | None) -> tuple[str, dict[str, Any]]:
@@ -160,7 +174,7 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
         _checkEndpoint(key, values[key], port, source(key))
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
-        source("database").wrong("database", f"expected a URL such as {like}, found {database!r}")
+        source("database").wrong("database", f"expected a URL such as {like}, {tellable(database)}")
     for key in ("archive", "keep-history"):
         values[key] = table.take(key, Kind.COUNT, 0)
     for key in (*_SECONDS, "archive", "keep-history"):
@@ -295,21 +309,21 @@ def _fetch(table: Table) -> FetchPolicy:
 
 
 def _services(table: Table) -> tuple[ServiceConfig, ...]:
-    services = []
+    services, user = [], readDefault(table)
     tables = table.tables("services")
     if not tables:
         table.wrong("services", "expected at least one table [services.NAME]")
     for name, one in tables.items():
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
             one.wrong("", f"expected a name of a-z, 0-9, _ and -, found {name!r}")
-        service = _service(name, one)
+        service = _service(name, one, user)
         one.refuseRest()
         if service is not None:
             services.append(service)
     return tuple(services)
 
 
-def _service(name: str, table: Table) -> ServiceConfig | None:
+def _service(name: str, table: Table, defaultUser: str | None) -> ServiceConfig | None:
     limits = _limits(table.table("limits"))
     environment = {
         key: value for key, value in table.table("environment").texts().items() if value is not None
@@ -328,6 +342,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         jobClass = program(name, table)
     else:
         table.wrong("class", 'expected class = "package.module.Class", or a command')
+    user = readUser(table, defaultUser, jobClass)
     if jobClass is None:
         return None
     return ServiceConfig(
@@ -338,6 +353,7 @@ def _service(name: str, table: Table) -> ServiceConfig | None:
         running=running,
         priority=priority,
         admitted=admitted,
+        user=user,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -28,11 +29,17 @@ from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
 from twuws.counters import Counters
-from twuws.errors import DatabaseUnavailable
+from twuws.errors import DatabaseUnavailable, UWSError
 
 T = TypeVar("T")
 Row = dict[str, Any]
 log = Logger()
+
+#: What libpq says of a URL, up to where it repeats more of that than the name of a parameter.
+_TELLABLE = re.compile(r'([^"]|"[=:/\]]"|(?<=query parameter: )"[a-z_]{1,20}")*')
+
+#: Of one host or of several.
+_PORTS = re.compile(r"[0-9,]*")
 
 #: What psycopg2 and txpostgres raise when a connection is lost or refused.
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed)
@@ -148,6 +155,25 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
             not self._connection.closed
             and self._connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
         )
+
+
+def partsOf(dsn: str) -> dict[str, str]:
+    """
+    What a PostgreSQL URL says, by libpq's keywords.
+
+    @raise UWSError: if it is none; nothing that may be of a password is told.
+    """
+    try:
+        parts: dict[str, str] = parse_dsn(dsn)
+    except psycopg2.ProgrammingError as e:
+        said = " ".join(str(e).split())
+        told = _TELLABLE.match(said)
+        said = said if told is None or told[0] == said else f"{told[0]}…"
+        raise UWSError(f"{said}: this is no PostgreSQL URL") from None
+    if "@" in parts.get("host", "").lstrip("@") or not _PORTS.fullmatch(parts.get("port", "")):
+        raise UWSError("This PostgreSQL URL has no host and port that can be. In a user's name and"
+                       " a password write @ as %40, / as %2F, and : as %3A.")  # fmt: skip
+    return parts
 
 
 async def _withAddress(dsn: str, reactor: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg2
 import psycopg2.extras
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn
 from twisted.application.service import Service
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from twuws.connection import LOST as LOST
 from twuws.connection import REFUSED as REFUSED
-from twuws.connection import Connection, execute, reason
+from twuws.connection import Connection, execute, partsOf, reason
 from twuws.connection import LockTimeout as LockTimeout
 from twuws.connection import Row as Row
 from twuws.connection import connect as connect
@@ -155,10 +155,7 @@ class Database(Service):
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
-        try:
-            options = parse_dsn(dsn).get("options", "")
-        except psycopg2.ProgrammingError as e:
-            raise UWSError(f"{' '.join(str(e).split())}: this is no PostgreSQL URL") from None
+        options = partsOf(dsn).get("options", "")
         if not _SCHEMA.fullmatch(schema):
             raise UWSError(f"{schema!r} cannot name a schema: use a-z, 0-9 and _, up to 63 of them")
         self.schema = schema

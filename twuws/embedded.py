@@ -20,9 +20,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twuws.errors import EmbeddedPostgresError
+from twuws.hostusers import HostUser
 from twuws.postgresbinaries import Child, endStale, findBinaries
 from twuws.postgresdirectory import (
-    Account,
     accountFor,
     dsnOf,
     lock,
@@ -69,12 +69,15 @@ class EmbeddedPostgres(Service):
     :ivar lost: fires with the reason when the postmaster ends unasked; a new one each time.
     """
 
+    #: As whom PostgreSQL runs if nothing else is said.
+    usualUser = "nobody"
+
     def __init__(
         self,
         directory: str | Path,
         *,
         binaries: str | Path | None = None,
-        user: str = "nobody",
+        user: str = usualUser,
         durable: bool = True,
         reactor: Any = None,
     ) -> None:
@@ -89,7 +92,7 @@ class EmbeddedPostgres(Service):
         self._reactor = reactor
         self._wanted = False
         self._turn = DeferredLock()
-        self._account: Account | None = None
+        self._account: HostUser | None = None
         self._lockFile: int | None = None
         self._sockets: Path | None = None
         self._child: Child | None = None

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from twuws.hostusers import HostUser
 from twuws.identity import Identity
 from twuws.jobs import Outcome, UWSJob
 
@@ -43,6 +44,7 @@ class Work:
     @ivar directory: its directory, in which all but C{job.json} is there.
     @ivar news: to be called, without arguments, after something was added to the events.
     @ivar environment: environment variables for the work, beside the backend's own.
+    @ivar user: as whom the work is to be done, by a service that is root; C{None} for as it is.
     """
 
     job: UWSJob
@@ -50,6 +52,7 @@ class Work:
     news: Callable[[], object] = lambda: None
     limits: WorkLimits = WorkLimits()
     environment: dict[str, str] = field(default_factory=dict)
+    user: HostUser | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,8 +44,10 @@ class LeaseFile:
         try:
             handle = os.open(self.path, os.O_WRONLY)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.chmod(0o711)  # runners may be other users
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            os.fchmod(handle, 0o644)
         try:
             os.pwrite(handle, content, 0)
         finally:

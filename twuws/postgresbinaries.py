@@ -28,7 +28,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twuws.errors import EmbeddedPostgresError
-from twuws.postgresdirectory import SOCKET, Account, pidFile, postmaster, removeSockets, shelf
+from twuws.hostusers import HostUser
+from twuws.postgresdirectory import SOCKET, pidFile, postmaster, removeSockets, shelf
 
 SYSTEM = (
     "/usr/lib/postgresql/*/bin",  # Debian
@@ -147,7 +148,7 @@ class Binaries:
         return int(match[0]) if match else 0
 
     def spawn(
-        self, child: Child, words: Sequence[str], account: Account | None, reactor: Any
+        self, child: Child, words: Sequence[str], account: HostUser | None, reactor: Any
     ) -> None:
         """Start ``child``'s program: as ``account``, in a session of its own."""
         ids = (account.uid, account.gid) if account else (0, 0)
@@ -157,7 +158,7 @@ class Binaries:
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         reactor.spawnProcess(child, launcher[0], launcher, env=env)
 
-    async def within(self, account: Account, reactor: Any) -> Binaries:
+    async def within(self, account: HostUser, reactor: Any) -> Binaries:
         """These binaries where ``account`` can run them.
 
         A wheel inside an unreachable virtual environment is copied once, in a thread. Other

@@ -15,16 +15,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import pwd
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 from twisted.logger import Logger
 
 from twuws.errors import EmbeddedPostgresError
+from twuws.hostusers import HostUser
 
 SHELVES = ("/var/lib/twuws", "/var/local/twuws", "/srv/twuws", "/opt/twuws")
 SOCKET = ".s.PGSQL.5432"
@@ -33,45 +33,22 @@ SOCKET_LIMIT = 103  # bytes in a socket's path: macOS's limit, Linux has 107
 log = Logger()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Account:
-    """The user as whom a service that is root runs PostgreSQL, which refuses to be root."""
-
-    name: str
-    uid: int
-    gid: int
-
-    @classmethod
-    def named(cls, name: str) -> Account:
-        """The account of that name; EmbeddedPostgresError if there is none, or if it is root."""
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            raise EmbeddedPostgresError(
-                f"There is no user {name!r} on this machine to run PostgreSQL as, which refuses to "
-                "run as root. Start the service as an ordinary user."
-            ) from None
-        if entry.pw_uid == 0:
-            raise EmbeddedPostgresError(
-                f"PostgreSQL refuses to run as root, which {name!r} is. Name an ordinary user."
-            )
-        return cls(name=name, uid=entry.pw_uid, gid=entry.pw_gid)
-
-    def reaches(self, path: Path) -> bool:
-        """Whether the mode bits let this account go through the real path's ancestors and into it.
-
-        Supplementary groups are left out on purpose: PostgreSQL is started without them.
-        """
-        real = Path(os.path.realpath(path))
-        return all(self._mayEnter(each) for each in (real, *real.parents))
-
-    def _mayEnter(self, path: Path) -> bool:
-        status = path.stat()
-        owner, group = status.st_uid == self.uid, status.st_gid == self.gid
-        return bool(status.st_mode & (0o100 if owner else 0o010 if group else 0o001))
+def accountNamed(name: str) -> HostUser:
+    """The account of that name; EmbeddedPostgresError if there is none, or if it is root."""
+    found = HostUser.find(name)
+    if found is None:
+        raise EmbeddedPostgresError(
+            f"There is no user {name!r} on this machine to run PostgreSQL as, which refuses to "
+            "run as root. Start the service as an ordinary user."
+        )
+    if found.uid == 0:
+        raise EmbeddedPostgresError(
+            f"PostgreSQL refuses to run as root, which {name!r} is. Name an ordinary user."
+        )
+    return replace(found, groups=())  # it is started without them
 
 
-def accountFor(directory: Path, user: str) -> Account | None:
+def accountFor(directory: Path, user: str) -> HostUser | None:
     """As whom PostgreSQL is to run in ``directory``: None for as we are, unless we are root.
 
     A cluster that exists keeps its owner, since PostgreSQL accepts nobody else.
@@ -81,13 +58,13 @@ def accountFor(directory: Path, user: str) -> Account | None:
     try:
         owner = (directory / "cluster").stat()
     except (FileNotFoundError, NotADirectoryError):
-        return Account.named(user)
+        return accountNamed(user)
     if owner.st_uid == 0:
-        return Account.named(user)
-    return Account(name=f"#{owner.st_uid}", uid=owner.st_uid, gid=owner.st_gid)
+        return accountNamed(user)
+    return HostUser(name=f"#{owner.st_uid}", uid=owner.st_uid, gid=owner.st_gid)
 
 
-def shelf(account: Account) -> Path:
+def shelf(account: HostUser) -> Path:
     """A directory of root's that everybody can reach, for what must lie where ``account`` can.
 
     Made on first use. Refuses one that somebody else could write to.
@@ -111,7 +88,7 @@ def shelf(account: Account) -> Path:
     )
 
 
-def settle(directory: Path, account: Account | None) -> Path:
+def settle(directory: Path, account: HostUser | None) -> Path:
     """The real directory to use for ``directory``, which is made if need be.
 
     Modes and owners of what exists stay as they are. A directory that ``account`` cannot reach
@@ -212,7 +189,7 @@ def postmaster(cluster: Path) -> psutil.Process | None:
     return process if ours else None
 
 
-def socketDirectory(cluster: Path, account: Account | None) -> Path:
+def socketDirectory(cluster: Path, account: HostUser | None) -> Path:
     """Where the server's socket goes: a directory of mode 0700, the cluster if its path will do.
 
     libpq and PostgreSQL give meanings to commas, quotes and spaces.

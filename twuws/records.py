@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from twuws.phases import ERROR, PENDING, Phase
+from twuws.phases import COMPLETED, ERROR, PENDING, Phase
 from twuws.times import formatInstant, parseInstant
 from twuws.values import Value, valuesFromJSON, valuesToJSON
 
@@ -155,9 +155,11 @@ class Outcome:
     @classmethod
     def fromJSON(cls, stored: Mapping[str, Any]) -> Outcome:
         """Read what L{asJSON} wrote."""
-        error = stored.get("error")
+        error, phase = stored.get("error"), Phase(stored["phase"])
+        if phase not in (COMPLETED, ERROR):
+            raise ValueError(f"work does not end {phase}")
         return cls(
-            phase=Phase(stored["phase"]),
+            phase=phase,
             error=error and JobError(**error),
             isLost=bool(stored.get("isLost", False)),
         )

@@ -53,13 +53,15 @@ def makeService(options: Options) -> IService:
 
     from twuws.config import load
     from twuws.errors import ConfigError
+    from twuws.logs import keepClean
     from twuws.workerservice import WorkerService
 
+    keepClean()
     try:
         given = {name: options[name] for name in OPTIONS}
         if options["no-web"]:
             given["web"] = False
-        config = load(options["config"], given)
+        config = load(options["config"], given, runs=True)
     except ConfigError as e:
         raise SystemExit(str(e)) from None
     return WorkerService(config)

@@ -20,6 +20,7 @@ from twuws.errors import (
     BadRequest,
     DatabaseUnavailable,
 )
+from twuws.hostusers import HostUser
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobRecord, UWSJob
 from twuws.phases import (
@@ -72,6 +73,7 @@ class UWS(DestroyableJobs):
     @param priority: of its jobs; the job class's if not given.
     @param accountLimits: what an owner, or a client that is none, can have, at all services that
         share the database; any number if not given.
+    @param user: as whom the work is done; only a service that is root can choose.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
@@ -102,6 +104,7 @@ class UWS(DestroyableJobs):
         fetchPolicy: FetchPolicy | None = None,
         priority: int | None = None,
         accountLimits: AccountLimits = NO_LIMITS,
+        user: HostUser | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
         self.jobActions = jobActions
@@ -114,6 +117,7 @@ class UWS(DestroyableJobs):
             self.fetchPolicy = fetchPolicy
         self.priority = jobClass.priority if priority is None else priority
         self.accountLimits = accountLimits
+        self.user = user
         self.leaving: str | None = None
 
     # Creating

@@ -12,6 +12,10 @@ A job's directory: the contract between the service and the work.
     C{outcome.json}      runner      how it ended; it is there only once it is whole
     ===================  ==========  =====================================================
 
+Where work has a user of its own, and the service is root, the directory is given to that user
+when an attempt begins, and taken back before the next one.  While it is the user's, anything can
+be in it, and the service reads and writes there by way of L{twuws.foreign} only.
+
 Nothing here knows Twisted, for the runner uses it too: everything blocks, and the
 service calls it in threads.
 """
@@ -32,7 +36,9 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-from twuws.errors import StaleAttempt
+from twuws.errors import JobFailure, StaleAttempt
+from twuws.foreign import openRegular, openToWrite, removeFrom, removeTree
+from twuws.hostusers import HostUser
 from twuws.jobs import Outcome
 from twuws.workplace import WorkPlace
 
@@ -40,9 +46,11 @@ from twuws.workplace import WorkPlace
 #: file system, and nothing hidden.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
 
-
 #: How much of the events is read at once, bytes: no line that counts is longer.
 _MOST_AT_ONCE = 1 << 20
+
+#: How long an outcome can be, bytes.
+_LONGEST_OUTCOME = 4 << 20
 
 #: Of what work says of its progress, characters.
 LONGEST_MESSAGE = 1000
@@ -66,15 +74,6 @@ def isResultId(id: str) -> bool:
     (True, False, False)
     """
     return 0 < len(id) <= 200 and "/" not in id and id.isprintable() and id not in (".", "..")
-
-
-def _openRegular(path: Path) -> IO[bytes]:
-    """Open a file that the work can have replaced by anything; C{OSError} if it is none."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(f"{path.name} is not a regular file")
-    return os.fdopen(handle, "rb")
 
 
 class WorkDir(WorkPlace):
@@ -105,9 +104,41 @@ class WorkDir(WorkPlace):
 
     def remove(self) -> None:
         """Remove the directory and all that is in it; it may be gone already."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self.path.exists():  # say why it could not be done
-            shutil.rmtree(self.path)
+        removeTree(self.path)
+
+    # Whose it is
+
+    def giveTo(self, account: HostUser) -> None:
+        """
+        Give the directory to the user whose work begins, for nobody else to look into: to read
+        what it was sent, and to write the rest.
+        """
+        self.path.parent.chmod(0o711)
+        self.parameters.chmod(0o755)
+        for sent in (self.job, *self.parameters.iterdir()):
+            sent.chmod(0o644)
+        for own in (self.results, self.path):  # itself last: from then on it is not ours
+            os.chown(own, account.uid, account.gid, follow_symlinks=False)
+
+    def takeBack(self) -> None:
+        """
+        Take the directory back from the user of an earlier attempt, if it had one, with nothing
+        in it but the uploads: what else there is may be anything.
+        @raise StaleAttempt: if there is a later attempt by now; nothing is changed.
+        @raise JobFailure: if the uploads are gone.
+        """
+        if os.geteuid() != 0 or self.path.lstat().st_uid == 0:
+            return
+        if self.isLate():
+            raise StaleAttempt
+        os.chown(self.path, 0, 0, follow_symlinks=False)
+        self.path.chmod(0o700)
+        for entry in self.path.iterdir():
+            if entry != self.parameters:
+                removeTree(entry)
+        found = self.parameters.lstat() if os.path.lexists(self.parameters) else None
+        if found is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != 0:
+            raise JobFailure("The files that were sent are gone: the work has removed them.")
 
     # Job and outcome
 
@@ -124,7 +155,7 @@ class WorkDir(WorkPlace):
         """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
         if self.isLate():
             raise StaleAttempt
-        shutil.rmtree(self.results, ignore_errors=True)
+        removeTree(self.results)
         for left in (self.outcome, self.events, self.stdout, self.stderr):
             left.unlink(missing_ok=True)
         self.create()
@@ -135,8 +166,9 @@ class WorkDir(WorkPlace):
 
     def _lastAttempt(self) -> int:
         """Whose C{job.json} it is; 0 if there is none, or it makes no sense."""
-        with suppress(OSError, ValueError, TypeError, KeyError), _openRegular(self.job) as f:
-            return int(json.loads(f.read())["attempt"])
+        with suppress(OSError, ValueError, TypeError, KeyError), openRegular(self.job) as f:
+            if os.geteuid() != 0 or os.fstat(f.fileno()).st_uid == 0:  # rather than the work's
+                return int(json.loads(f.read())["attempt"])
         return 0
 
     def readJob(self) -> dict[str, Any]:
@@ -170,11 +202,17 @@ class WorkDir(WorkPlace):
     def readOutcome(self) -> Outcome | None:
         """How the work ended; C{None} if it has not, or that is of another attempt."""
         try:
-            with _openRegular(self.outcome) as f:
-                stored = json.loads(f.read())
+            with openRegular(self.outcome) as f:
+                data = f.read(_LONGEST_OUTCOME + 1)
         except FileNotFoundError:
             return None
-        return Outcome.fromJSON(stored) if self._isOurs(stored) else None
+        if len(data) > _LONGEST_OUTCOME:
+            raise ValueError(f"it is longer than {_LONGEST_OUTCOME} bytes")
+        try:
+            stored = json.loads(data)
+            return Outcome.fromJSON(stored) if self._isOurs(stored) else None
+        except (RecursionError, AttributeError):
+            raise ValueError("it is not what a runner writes") from None
 
     def _isOurs(self, stored: dict[str, Any]) -> bool:
         """Whether the attempt that is read wrote this, or one that does not say."""
@@ -182,8 +220,7 @@ class WorkDir(WorkPlace):
 
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         temporary = path.with_name(path.name + ".new")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600)  # with what is reserved
-        with os.fdopen(handle, "wb") as f:
+        with openToWrite(temporary) as f:  # with what is reserved
             f.write(json.dumps(content).encode("ascii"))
             f.flush()
             f.truncate()
@@ -215,9 +252,7 @@ class WorkDir(WorkPlace):
 
     def dropParameters(self, files: Iterable[str]) -> None:
         """Remove uploaded files that no parameter has any more."""
-        for file in files:
-            if isSafeName(file):
-                (self.parameters / file).unlink(missing_ok=True)
+        removeFrom(self.parameters, [file for file in files if isSafeName(file)])
 
     # Events
 
@@ -240,7 +275,7 @@ class WorkDir(WorkPlace):
         are those of other attempts.
         """
         try:
-            with _openRegular(self.events) as f:
+            with openRegular(self.events) as f:
                 f.seek(offset)
                 data = f.read(_MOST_AT_ONCE)
         except OSError:

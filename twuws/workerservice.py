@@ -78,6 +78,8 @@ class WorkerService(Service):
 
     async def _start(self) -> None:
         config = self.config
+        for warning in config.warnings:
+            log.warn("{warning}", warning=warning)
         makeDataDir(config)
         database = Database(await self._dsn(), reactor=self.reactor)
         self._add(database)

@@ -71,6 +71,7 @@ from twuws.conformance import command as conformance
 from twuws.database import Database
 from twuws.embedded import runningDSN
 from twuws.errors import UWSError
+from twuws.logs import keepClean, lines
 
 #: The exit status after an interrupt, as shells have it.
 INTERRUPTED = 130
@@ -123,7 +124,7 @@ async def _perform(reactor: Any, options: argparse.Namespace) -> None:
         status = 1
     except Exception as e:
         if options.debug:
-            traceback.print_exc()
+            sys.stderr.write(lines(traceback.format_exc()))
         report.failure(str(e) if isinstance(e, UWSError) else f"{type(e).__name__}: {e}")
         status = 2
     finally:
@@ -189,5 +190,6 @@ def _beginLogging(report: Report, debug: bool) -> None:
         why = f": {failure.getErrorMessage()}" if failure else ""
         report.failure(" ".join(f"{formatEvent(event)}{why}".split()))
 
+    keepClean()
     observers: list[Any] = [observe, textFileLogObserver(sys.stderr)] if debug else [observe]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)

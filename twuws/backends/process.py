@@ -90,15 +90,20 @@ class ProcessBackend:
     C{Running.ended} fires when no process of the work is left, and after work.news() was
     called for the last time.  Cancelling it lets go of the work without touching it, for a
     service that stops: then it fails with C{CancelledError}.
+
+    @param python: the interpreter for runners; the service's own if not given.
     """
 
     name = "process"
 
-    def __init__(self, reactor: Any = None, host: str | None = None) -> None:
+    def __init__(
+        self, reactor: Any = None, host: str | None = None, python: str | None = None
+    ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
         self.host = host or socket.gethostname()
+        self.python = python or sys.executable
 
     def _inThread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
@@ -107,8 +112,9 @@ class ProcessBackend:
         self, work: Work, remember: Callable[[dict[str, Any]], Awaitable[object]]
     ) -> Running:
         """See L{IBackend}; writes C{job.json}."""
-        content = jobFile(work)
-        await self._inThread(work.directory.writeJob, content)
+        if work.user is not None and os.geteuid() != 0:
+            raise ConfigError([f"Only root can have work done by another user, {work.user.name}."])
+        await self._inThread(_prepare, work, jobFile(work))
         protocol = RunnerProtocol(self.reactor, work.news, work.job.jobId)
         runner = self._spawn(protocol, work)
         ref = self._ref(runner.pid, work)
@@ -127,14 +133,15 @@ class ProcessBackend:
         # Without site-packages, which take longer to find than all else: the runner has no
         # need of them, and a job class is given them once it is known that there is one.
         # No path of its own (spawnProcess would have to fork): the runner goes there itself.
-        args = [sys.executable, "-S", "-P", "-m", "twuws.runner", str(work.directory.path)]
+        args = [self.python, "-S", "-P", "-m", "twuws.runner", str(work.directory.path)]
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": str(Path(endings.__file__).parent.parent),
             "LANG": "C.UTF-8",
             family.MARK: _marker(work),
         }
-        return self.reactor.spawnProcess(protocol, sys.executable, args, environment)
+        uid, gid = (work.user.uid, work.user.gid) if work.user else (None, None)
+        return self.reactor.spawnProcess(protocol, self.python, args, environment, uid=uid, gid=gid)
 
     def _ref(self, pid: int, work: Work) -> dict[str, Any]:
         return {
@@ -176,6 +183,13 @@ class ProcessBackend:
             outcome = _withoutOutcome(reason)
         work.news()
         return outcome
+
+
+def _prepare(work: Work, content: dict[str, Any]) -> None:
+    """What is done in the directory before its runner starts; blocks."""
+    work.directory.writeJob(content)
+    if work.user is not None:
+        work.directory.giveTo(work.user)
 
 
 def _marker(work: Work) -> str:

@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from twuws import endings
 from twuws.backends.family import startOf
+from twuws.errors import ConfigError
 from twuws.interfaces import IBackend, Running, Work
 from twuws.jobs import Outcome, UWSJob
 from twuws.phases import COMPLETED
@@ -58,7 +59,13 @@ class ReactorBackend:
     async def start(
         self, work: Work, remember: Callable[[dict[str, Any]], Awaitable[object]]
     ) -> Running:
-        """See L{IBackend}."""
+        """
+        See L{IBackend}.
+
+        @raise ConfigError: if another user is to do it: this is all one process.
+        """
+        if work.user is not None:
+            raise ConfigError([f"Work in the service's process cannot be {work.user.name}'s."])
         ref: dict[str, Any] = {
             "backend": self.name,
             "host": self.host,

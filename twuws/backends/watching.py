@@ -28,6 +28,10 @@ log = Logger()
 LAST_WORDS = 0.5
 
 
+#: How much of what a runner says is logged, bytes.
+MOST_WORDS = 16 * 1024
+
+
 class RunnerProtocol(ProcessProtocol):
     """
     The service's side of a runner's pipes.
@@ -42,6 +46,7 @@ class RunnerProtocol(ProcessProtocol):
         self.jobId = jobId
         self.ended: Deferred[tuple[int, bytes]] = Deferred(lambda _: self._letGo())
         self.trouble = b""
+        self._said = 0
 
     def _letGo(self) -> None:
         if self.transport is not None:
@@ -52,7 +57,11 @@ class RunnerProtocol(ProcessProtocol):
 
     def errReceived(self, data: bytes) -> None:
         self.trouble = (self.trouble + data)[-4096:]
-        log.error("runner of {jobId}: {text}", jobId=self.jobId, text=data.decode(errors="replace"))
+        said = data[: max(MOST_WORDS - self._said, 0)]  # the work may have got at it, too
+        self._said += len(data)
+        if said:
+            text = said.decode(errors="replace")
+            log.error("runner of {jobId}: {text}", jobId=self.jobId, text=text)
 
     def processExited(self, reason: Failure) -> None:
         # What a killed runner leaves behind has its pipes, and would keep them open.

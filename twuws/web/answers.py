@@ -4,12 +4,12 @@ Answering a request: texts, documents, redirects, files, and what went wrong.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from hashlib import blake2b
 from pathlib import Path
-from stat import S_ISREG
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from twisted.logger import Logger
@@ -27,12 +27,16 @@ from twuws.errors import (
     Unavailable,
     UWSError,
 )
+from twuws.foreign import NotOurs, openRegular
 from twuws.jobs import JobError
 from twuws.web.accept import acceptable
 from twuws.web.headers import textOf, vary
 from twuws.web.settings import WebSettings
 
 log = Logger()
+
+#: How a link, or a socket, says that it is no file.
+_REPLACED = (errno.ELOOP, errno.ENXIO)
 
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
@@ -161,18 +165,6 @@ def _ranges(header: str, size: int) -> str | None:
     return "bytes=" + ",".join(ranges)
 
 
-def _statReadable(path: Path) -> os.stat_result:
-    """
-    What a file is; raise C{OSError} if it cannot be read.
-
-    A directory, a pipe or a link is told from a file, and not opened.
-    """
-    found = os.lstat(path)
-    if S_ISREG(found.st_mode):
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW))
-    return found
-
-
 def _confine(request: Any, name: str, mediaType: str) -> None:
     """
     See that a file does nothing in a browser: whoever has made it, or sent it, may mean harm to
@@ -185,9 +177,24 @@ def _confine(request: Any, name: str, mediaType: str) -> None:
 
 
 class _Leaf(File):
-    """A file, and nothing below it."""
+    """
+    A file that has been opened, and nothing below it: what its name leads to by now may be
+    something else.
+    """
 
     isLeaf = True
+
+    def __init__(self, path: Path, opened: IO[bytes], mediaType: str) -> None:
+        super().__init__(str(path))
+        self.type, self.encoding = mediaType, None
+        self._opened = opened
+        self.restat()
+
+    def restat(self, reraise: bool = True) -> None:
+        self._statinfo = os.fstat(self._opened.fileno())
+
+    def openForReading(self) -> IO[bytes]:
+        return self._opened
 
 
 def file(
@@ -203,16 +210,8 @@ def file(
     @raise UWSError: if it cannot be read, or is not what it was.
     """
     what = what or f"The file {path.name}"
-    try:
-        found = _statReadable(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Gone(f"{what} is not there any more: somebody has removed it.") from None
-    except OSError as e:
-        log.error("{path} cannot be read: {e}", path=path, e=e)
-        raise UWSError(f"{what} is there, but the service cannot read it: {whyOf(e)}.") from e
-    if not S_ISREG(found.st_mode) or path.parent.is_symlink():
-        log.error("{path} is no regular file any more", path=path)
-        raise UWSError(f"{what} has been replaced by something else, and so is lost.")
+    opened = _opened(path, what)
+    found = os.fstat(opened.fileno())
     if size is not None and found.st_size < size:
         log.error("{path} had {size} bytes, and has {left}", path=path, size=size,
                   left=found.st_size)  # fmt: skip
@@ -225,6 +224,20 @@ def file(
     else:
         request.requestHeaders.setRawHeaders(b"range", [wanted])
     _confine(request, path.name, mediaType)
-    resource = _Leaf(str(path))
-    resource.type, resource.encoding = mediaType, None
-    return resource
+    return _Leaf(path, opened, mediaType)
+
+
+def _opened(path: Path, what: str) -> IO[bytes]:
+    """A file, opened; see L{file}."""
+    try:
+        return openRegular(path)
+    except OSError as e:
+        isReplaced = isinstance(e, NotOurs) or e.errno in _REPLACED or os.path.islink(path.parent)
+        isGone = isinstance(e, FileNotFoundError | NotADirectoryError)
+        if isReplaced:
+            log.error("{path} is no file of the job's any more: {e}", path=path, e=e)
+            raise UWSError(f"{what} has been replaced by something else, and so is lost.") from e
+        if isGone:
+            raise Gone(f"{what} is not there any more: somebody has removed it.") from None
+        log.error("{path} cannot be read: {e}", path=path, e=e)
+        raise UWSError(f"{what} is there, but the service cannot read it: {whyOf(e)}.") from e

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from twuws.errors import UWSError
+from twuws.logs import toldURI
 from twuws.proxies import Proxies
 from twuws.times import formatInstant
 from twuws.web.identifying import identityOf
@@ -67,7 +68,7 @@ class AuditLog:
             "by": who.method,
             "from": clientAddress(request, proxies),
             "did": request.method.decode("ascii", "backslashreplace"),
-            "to": request.path.decode("utf-8", "backslashreplace")[:1000],
+            "to": toldURI(request.path).decode("utf-8", "backslashreplace"),
             "status": request.code,
         }
         if request.auditOf is not None:

@@ -28,6 +28,7 @@ from twuws.errors import (
     UWSError,
 )
 from twuws.jobs import JobRef, UWSJob
+from twuws.logs import toldURI
 from twuws.phases import SUSPENDED
 from twuws.uws import UWS
 from twuws.uwschanging import Unset
@@ -323,6 +324,6 @@ class _Jobs:
         """A mistake of ours: the log has it, the client gets its number."""
         number = uuid4().hex[:8]
         log.failure("{number}: {method} {uri}", failure, number=number,
-                    method=request.method, uri=request.uri)  # fmt: skip
+                    method=request.method, uri=toldURI(request.uri))  # fmt: skip
         message = f"The service made a mistake. Its log has the details under {number}."
         return answers.failure(request, UWSError(message))

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.components import proxyForInterface
 from twisted.web.server import Site
 
+from twuws.logs import accessLine
 from twuws.proxies import networkOf
 from twuws.web.channel import ConnectionLimits, GuardedChannel, TurnedAway
 
@@ -54,6 +55,7 @@ class PoliteSite(Site):
             resource,
             self._noting(makeRequest),
             parsePOSTFormSubmission=False,
+            logFormatter=accessLine,
             reactor=reactor,
             timeout=self.limits.idleTime,
         )

@@ -1,0 +1,221 @@
+"""
+The database's password, and what callers show of themselves, are in no log, no answer, no list of
+processes, and no job's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import urllib.parse
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from tests.test_admin import command, urlOf
+from tests.working import waitUntil
+from twuws import config
+from twuws.connection import partsOf
+from twuws.errors import ConfigError, UWSError
+from twuws.testing import NotStarted, running
+from twuws.visible import warnings
+
+CANARY = "c4n4ry-of-the-mine"
+SHELL = """
+[services.shell]
+command = ["sh", "-c", "{script}"]
+[services.shell.parameters.script]
+type = "Text"
+[services.shell.results.out]
+type = "text/plain"
+stream = "stdout"
+[services.python]
+class = "tests.jobclasses.Environment"
+"""
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:{}@x@host/db",
+        "postgresql://u:{}/x@host/db",
+        "postgresql://u:{}%zz@host/db",
+        "postgresql://u:{}@[::1x/db",
+        "postgresql://u:{}@[::1]x/db",
+        'postgresql://u:x"{}@[::1]x/db',
+        "postgresql://u@h/db?password={}%zz",
+        "postgresql://u@h/db?{}%zz=1",
+        "postgresql://u:p@h:{}/db",
+    ],
+)
+def test_urlsThatAreNone(url):
+    """Mistakes that are easily made in a URL with a password do not tell it."""
+    with pytest.raises(UWSError) as caught:
+        partsOf(url.format(CANARY))
+    assert CANARY not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_whatIsWrongIsToldAllTheSame():
+    with pytest.raises(UWSError, match='"nothing"'):
+        partsOf("postgresql://h/db?nothing=1")
+    with pytest.raises(UWSError, match="write @ as %40"):
+        partsOf("postgresql://u:p@ss@h/db")
+
+
+@pytest.mark.parametrize("url", [f"mysql://u:{CANARY}@h/db", f"host=h password={CANARY}"])
+def test_mistakesOfTheConfiguration(tmp_path, url):
+    path = tmp_path / "uws.toml"
+    path.write_text(f'database = "{url}"\n[services.a]\ncommand = ["true"]\n')
+    with pytest.raises(ConfigError) as caught:
+        config.load(str(path))
+    assert "expected a URL such as" in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "onLine", "mode", "words"),
+    [
+        ("postgresql://u:p@h/db", True, 0o600, "on the command line"),
+        ("postgresql:///db?user=u&password=p", True, 0o600, "on the command line"),
+        ("postgresql://u:p@h/db", False, 0o644, "all users of this host can read it"),
+        ("postgresql://u:p@h/db", False, 0o640, None),
+        ("postgresql://u@h/db", True, 0o644, None),
+        (None, False, 0o644, None),
+    ],
+)
+def test_warnings(tmp_path, url, onLine, mode, words):
+    path = tmp_path / "uws.toml"
+    path.touch()
+    path.chmod(mode)
+    found = warnings(url, onLine, str(path))
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
+
+
+# A whole service
+
+
+@pytest.fixture(scope="module")
+def url(postgres):
+    """Of a new database, with a password that the server does not ask for."""
+    name = f"secrets{os.getpid()}"
+    connection = psycopg2.connect(postgres)
+    connection.autocommit = True
+    connection.cursor().execute(f'CREATE DATABASE "{name}"')
+    yield urlOf(postgres, name) + f"&password={CANARY}"
+    connection.cursor().execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    connection.close()
+
+
+@pytest.mark.slow
+def test_service(tmp_path, monkeypatch, url):
+    path = tmp_path / "uws.toml"
+    path.write_text(f'database = "{url}"\n' + SHELL)
+    path.chmod(0o644)
+    for name in ("PGPASSWORD", "DATABASE_URL", "PGSERVICEFILE", "API_TOKEN", "UWS_SECRET"):
+        monkeypatch.setenv(name, CANARY)
+    answers = []
+    with running(path) as service:
+
+        def ask(method, url, **more):
+            answer = requests.request(method, url, timeout=30, allow_redirects=False, **more)
+            answers.append(f"{answer.headers} {answer.text}")
+            return answer
+
+        script = "env; tr '\\0' '\\n' </proc/$PPID/environ; cat ../job.json; touch up; sleep 600"
+        made = ask("POST", service.jobList("shell"), data={"script": script, "PHASE": "RUN"})
+        job = made.headers["location"]
+        directory = service.dataDir / "jobs" / job.rpartition("/")[2][:2] / job.rpartition("/")[2]
+        waitUntil((directory / "results" / "up").exists)
+        assert CANARY not in (directory / "results" / "out").read_text()
+        seen = processesBut(service.process.pid, job.rpartition("/")[2])
+        assert len(seen) >= 2
+        assert not [one for one in seen if CANARY in one]
+        python = ask("POST", service.jobList("python"), data={"PHASE": "RUN"}).headers["location"]
+        waitUntil(lambda: "COMPLETED" in ask("GET", python + "/phase").text)
+        assert "UWS_JOB_ID" in ask("GET", python + "/results/environment").text
+        secrets = {
+            "Authorization": f"Bearer {CANARY}",
+            "Cookie": f"session={CANARY}",
+            "X-Auth-Token": CANARY,
+            "Referer": f"http://x/{CANARY}",
+        }
+        for method in ("GET", "POST", "DELETE", "BREW"):
+            ask(method, job + "/nothing?access_token=" + CANARY, headers=secrets)
+        withoutDatabase(url, lambda: ask("GET", job))
+        ask("POST", job + "/phase", data={"PHASE": "ABORT"})
+        ask("GET", job)
+        admin = command(
+            "--config", path, "--data-dir", service.dataDir, "show", job.rpartition("/")[2]
+        )
+        log = service.log()
+    assert "can read it" in log
+    for text in (*answers, *admin, log):
+        assert CANARY not in text
+
+
+def processesBut(pid, jobId):
+    """What anybody can see of all processes of a job: command lines and environments."""
+    found = []
+    for process in psutil.process_iter():
+        if process.pid == pid:
+            continue
+        try:
+            text = Path(f"/proc/{process.pid}/environ").read_bytes()
+            text += Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if jobId.encode() in text:
+            found.append(text.decode(errors="replace"))
+    return found
+
+
+def withoutDatabase(url, action):
+    """Do it while nobody is let into the database."""
+    name = urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["dbname"][0]
+    other = url.replace(f"dbname={name}", "dbname=postgres")
+    connection = psycopg2.connect(other)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+    cursor.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+    )
+    action()
+    cursor.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "database",
+    [
+        f"postgresql://u:{CANARY}@127.0.0.1:1/db",
+        f"postgresql://u:{CANARY}@no-such-host.invalid/db",
+        f"postgresql://u:{CANARY}@x@127.0.0.1/db",
+        f"postgresql://u:{CANARY}%zz@127.0.0.1/db",
+    ],
+)
+def test_thatDoesNotStart(tmp_path, database):
+    path = tmp_path / "uws.toml"
+    path.write_text(SHELL)
+    with pytest.raises(NotStarted) as caught, running(path, database=database):
+        pass
+    assert "twuws cannot start" in str(caught.value)
+    assert "is on the command line" in str(caught.value)
+    assert CANARY not in str(caught.value)
+    for words in ("list", "nodes"):
+        said = command("--database", database, words, status=2)
+        assert CANARY not in "".join(said)
+        debug = [sys.executable, "-m", "twuws.admin", "--debug", "--database", database, words]
+        done = subprocess.run(debug, capture_output=True, text=True, timeout=60, check=False)
+        assert "Traceback" in done.stderr
+        assert CANARY not in done.stdout + done.stderr
