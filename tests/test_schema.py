@@ -40,7 +40,9 @@ async def tables(database):
     return {row["relname"] for row in rows}
 
 
-ALL_TABLES = {"version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations"}
+ALL_TABLES = {
+    *("version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations", "secrets"),
+}
 
 
 async def test_first_start_makes_it(empty):

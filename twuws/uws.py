@@ -27,6 +27,7 @@ from twuws.phases import (
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
+from twuws.sharing import Shares
 from twuws.submission import FilesToAdopt
 from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsdestroying import DestroyableJobs
@@ -64,6 +65,7 @@ class UWS(DestroyableJobs):
     @param fetchPolicy: what is loaded from the URIs that clients give.
     @param priority: of its jobs; the job class's if not given.
     @param user: as whom the work is done; only a service that is root can choose.
+    @ivar shares: the tokens by which its jobs are shared.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
@@ -106,6 +108,7 @@ class UWS(DestroyableJobs):
             self.fetchPolicy = fetchPolicy
         self.priority = jobClass.priority if priority is None else priority
         self.user = user
+        self.shares = Shares(self.table, name)
         self.leaving: str | None = None
 
     # Creating

@@ -33,12 +33,13 @@ class Admission:
         """
         See who asks, and whether they may use the service.
 
-        Its availability is for everybody, and its capabilities say how to log in (SSO 2.2).
+        Its availability is for everybody, what is shared for whoever has the URL, and its
+        capabilities say how to log in (SSO 2.2).
 
         @param name: the first step of the way below the service.
         @raise NotAuthenticated, Forbidden: if they may not.
         """
-        if name == "availability":
+        if name in ("availability", "shared"):
             return
         isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
         isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")

@@ -31,6 +31,7 @@ class WebSettings:
         (A-61).
     @ivar syncAborts: whether a synchronous client that hangs up aborts its job.
     @ivar access: who may do what.
+    @ivar longestShare: for how long a job can be shared by a URL, s; 0 for not at all.
     @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
@@ -44,6 +45,7 @@ class WebSettings:
     syncTimeout: float = 50
     syncListed: bool = True
     syncAborts: bool = False
+    longestShare: int = 30 * 86400
     access: Access = field(default_factory=Access)
     audit: Any = None
 

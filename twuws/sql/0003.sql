@@ -1,0 +1,9 @@
+-- What all nodes of an installation know and nobody else may: made once, by whichever needs it
+-- first.  Services of the version before have no need of it.
+CREATE TABLE secrets (
+    name  text PRIMARY KEY,
+    value text NOT NULL,
+    since timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+UPDATE version SET version = version + 1;
