@@ -31,6 +31,7 @@ NEEDED = {
     "twuws/sql/0002.sql",
     "twuws/sql/0003.sql",
     "twuws/sql/0004.sql",
+    "twuws/sql/0005.sql",
 }
 OPTIONS = [
     "config",

@@ -32,11 +32,13 @@ RESOURCES = (
     "/results/nothing",
     "/stdout",
     "/stderr",
+    "/share",
 )
 #: What is sent where; by default a parameter.
 BODIES = {
     ("POST", "/phase"): [{"PHASE": "RUN"}, {"PHASE": "ABORT"}],
     ("POST", "/executionduration"): [{"EXECUTIONDURATION": "10"}],
+    ("POST", "/share"): [{"LIFETIME": "60"}, {}],
     ("POST", "/destruction"): [{"DESTRUCTION": "2999-01-01T00:00:00Z"}],
     ("POST", ""): [{"ACTION": "DELETE"}, {"label": "new"}, {"PHASE": "ABORT", "label": "new"},
                    {"PHASE": "ABORT"}, {"RUNID": "new"}],
@@ -156,6 +158,36 @@ async def test_nobodys_job(start):
     assert (
         await serving.post(url + "/phase", {"PHASE": "RUN"}, headers=basic("bob"))
     ).status == 303
+
+
+# What is shared
+
+
+async def share(serving, url, headers):
+    answer = await serving.post(url + "/share", headers=headers)
+    assert answer.status == 200, answer.text
+    return answer.location
+
+
+async def test_shared(start):
+    """Whoever has the URL may look at all of it, and do nothing; whoever they say they are."""
+    serving = await start(anonymous=Anonymous.NOTHING)
+    url = await create(serving, basic("alice"))
+    shared = await share(serving, url, basic("alice"))
+    before = (await serving.get(url, headers=basic("alice"))).content
+    for cell in CELLS:
+        looked = (cell[0] if cell[0] in ("GET", "HEAD") else "GET", cell[1], None)
+        expected = await ask(serving, url, looked, basic("alice"))
+        for headers in ({}, basic("bob"), basic("bob", "wrong")):
+            answer = await ask(serving, shared, cell, headers)
+            isLooking = cell[0] in ("GET", "HEAD", "OPTIONS")
+            if cell[0] in ("GET", "HEAD"):
+                assert answer.status == expected.status, (cell, answer.text)
+            else:
+                assert answer.status == (204 if isLooking else 403), (cell, answer.text)
+            assert "/async" not in answer.text
+            assert "www-authenticate" not in answer.headers
+    assert (await serving.get(url, headers=basic("alice"))).content == before
 
 
 # Lists

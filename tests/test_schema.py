@@ -41,17 +41,8 @@ async def tables(database):
 
 
 ALL_TABLES = {
-    "version",
-    "jobs",
-    "queue",
-    "stops",
-    "nodes",
-    "events",
-    "holds",
-    "creations",
-    "tokens",
-    "client_key",
-    "made_lately",
+    *("version", "jobs", "queue", "stops", "nodes", "events", "holds", "creations", "secrets"),
+    *("tokens", "client_key", "made_lately"),
 }
 
 

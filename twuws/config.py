@@ -290,6 +290,7 @@ def _web(publicURL: str | None, table: Table, source: Table) -> WebSettings:
         syncTimeout=http.take("sync-timeout", Kind.POSITIVE_NUMBER, WebSettings().syncTimeout),
         syncListed=http.take("sync-listed", Kind.TRUTH, True),
         syncAborts=http.take("sync-aborts", Kind.TRUTH, False),
+        longestShare=http.take("longest-share", Kind.COUNT, WebSettings().longestShare),
     )
     http.refuseRest()
     return settings

@@ -82,6 +82,11 @@ STATEMENTS: dict[str, str] = {
                                ORDER BY at LIMIT %(limit)s
                                FOR UPDATE SKIP LOCKED))
         RETURNING key""",
+    # A secret by its name: this one, unless there is one already.
+    "makeSecret": """
+        INSERT INTO secrets (name, value) VALUES (%(name)s, %(value)s)
+        ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
+        RETURNING value""",
     "getJob": """
         SELECT * FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
     # For changes; "now" is what the rules about times go by.

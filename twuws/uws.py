@@ -28,6 +28,7 @@ from twuws.phases import (
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
+from twuws.sharing import Shares
 from twuws.submission import FilesToAdopt
 from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsdestroying import DestroyableJobs
@@ -74,6 +75,7 @@ class UWS(DestroyableJobs):
     @param accountLimits: what an owner, or a client that is none, can have, at all services that
         share the database; any number if not given.
     @param user: as whom the work is done; only a service that is root can choose.
+    @ivar shares: the tokens by which its jobs are shared.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
 
@@ -118,6 +120,7 @@ class UWS(DestroyableJobs):
         self.priority = jobClass.priority if priority is None else priority
         self.accountLimits = accountLimits
         self.user = user
+        self.shares = Shares(self.table, name)
         self.leaving: str | None = None
 
     # Creating

@@ -34,15 +34,15 @@ class Admission:
         """
         See who asks, and whether they may use the service.
 
-        To log in, and to see whether it is available, is for everybody; its capabilities say
-        how to log in (SSO 2.2).
+        To log in, and to see whether it is available, is for everybody, and what is shared for
+        whoever has the URL; its capabilities say how to log in (SSO 2.2).
 
         @param name: the first step of the way below the service.
         @raise NotAuthenticated, Forbidden: if they may not.
         """
         request.cameFrom = clientAddress(request, self._settings.proxies)
         request.isConfidential = isConfidential(request, self._settings)
-        if name in ("availability", "login"):
+        if name in ("availability", "login", "shared"):
             return
         isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
         isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")

@@ -47,6 +47,7 @@ from twuws.web.origin import clientOf, ensureHost, resourceURL
 from twuws.web.paced import Paced
 from twuws.web.requests import discard, readArguments, referenced
 from twuws.web.settings import WebSettings
+from twuws.web.shared import Shared
 from twuws.web.sync import Sync
 from twuws.web.uwsactions import Asked, JobActions, choose, filesAmong, methodOf
 from twuws.web.vosi import VOSI
@@ -106,6 +107,7 @@ class _Jobs:
         self.children: dict[str, Callable[..., Any]] = {
             "async": self.jobs,
             "sync": Sync(uws, settings, self._base, self._newJobToRun, self._jobFor).answer,
+            "shared": Shared(uws, settings, self._base, self.actions, self._read, self.job).answer,
             "capabilities": vosi.capabilities,
             "availability": vosi.availability,
         }

@@ -36,6 +36,7 @@ class WebSettings:
     @ivar waits: counts who waits for jobs.
     @ivar spared: where those come from who are anonymous, and have any number of all that is
         limited for an address.
+    @ivar longestShare: for how long a job can be shared by a URL, s; 0 for not at all.
     @ivar audit: the L{twuws.web.audit.AuditLog}, if there is one.
     """
 
@@ -49,6 +50,7 @@ class WebSettings:
     syncTimeout: float = 50
     syncListed: bool = True
     syncAborts: bool = False
+    longestShare: int = 30 * 86400
     access: Access = field(default_factory=Access)
     limits: RequestLimits = field(default_factory=RequestLimits)
     waits: Waits = field(default_factory=Waits)

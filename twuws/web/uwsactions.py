@@ -358,6 +358,8 @@ class JobActions:
     """
 
     def __init__(self, *more: JobAction) -> None:
+        from twuws.web.shared import ShareAction  # it derives from what is above
+
         standard = [
             PhaseAction(),
             ExecutionDurationAction(),
@@ -369,6 +371,7 @@ class JobActions:
             ResultsAction(),
             OutputAction("stdout"),
             OutputAction("stderr"),
+            ShareAction(),
         ]
         self._byName = {action.name: action for action in [*standard, *more]}
 
