@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import pytest_twisted
@@ -309,6 +310,13 @@ def connected(seconds=0.0, isAnswered=True):
     return connection, takes, transport, clock
 
 
+@pytest.fixture
+def isInstant(monkeypatch):
+    """What takes little takes no time, however busy the machine is."""
+    monkeypatch.setattr(outbound, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
+@pytest.mark.usefixtures("isInstant")
 def test_little_pieces_are_collected():
     """A byte now and then does not wake anybody a thousand times a second."""
     connection, takes, transport, clock = connected()
@@ -338,6 +346,7 @@ def test_long_work_gives_way():
     assert transport.producerState == "producing"
 
 
+@pytest.mark.usefixtures("isInstant")
 def test_all_comes_before_the_end():
     """What was held when the connection was closed is part of the answer."""
     connection, takes, transport, clock = connected()
@@ -351,6 +360,7 @@ def test_all_comes_before_the_end():
     assert (takes.got, takes.lost) == ([b"all"], 1)
 
 
+@pytest.mark.usefixtures("isInstant")
 def test_none_comes_after_the_end():
     connection, takes, _, clock = connected()
     connection.pauseProducing()
