@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -285,6 +286,8 @@ def test_endpointOfItsOwn():
         assert found["twuws_jobs", "COMPLETED", "messier"] == 0
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(service.url + "metrics", timeout=20)
+        while '"GET /metrics HTTP/1.1" 404' not in service.log():  # written after the answer
+            time.sleep(0.05)
         lines = len(service.log())
         scraped(url)
         assert "/metrics HTTP" not in service.log()[lines:]
