@@ -587,12 +587,17 @@ def expectRestored(host, known):
     return ended, lost
 
 
+def hasBegun(host, url):
+    """Whether the work of a job is known to be there."""
+    return host.rows(f"SELECT FROM queue WHERE job_id = '{idOf(url)}' AND ref IS NOT NULL")
+
+
 def backedUp(host, commands):
     """Take a backup while jobs run and come; what had been acknowledged before."""
     long = create(host.port, "lasting", word="long", seconds="600", PHASE="RUN")
     completed = "SELECT job_id FROM jobs WHERE phase = 'COMPLETED'"
     with Crowd([host.port]) as crowd:
-        waitUntil(lambda: len(crowd.acknowledged) > 25 and phaseOf(long) == "EXECUTING")
+        waitUntil(lambda: len(crowd.acknowledged) > 25 and hasBegun(host, long))
         known = dict(crowd.acknowledged)
         ended = waitUntil(lambda: {job for (job,) in host.rows(completed)} & set(known), 60)
         host.paste(commands)
@@ -653,7 +658,8 @@ def test_anotherHost(makeHost, programs):
     ended = create(host.port, "lasting", word="ended", PHASE="RUN")
     waitUntil(lambda: phaseOf(ended) == "COMPLETED")
     lost = create(host.port, "lasting", word="lost", seconds="600", PHASE="RUN")
-    waitUntil(lambda: phaseOf(lost) == "EXECUTING")
+    # What was not begun yet would be begun there.
+    waitUntil(lambda: hasBegun(host, lost))
     host.paste(section(PAGE, "Backup")[0].text)
     host.crash()
     other = makeHost(create=False)
