@@ -4,7 +4,9 @@ Rates of requests, in rounds in which all who are compared take turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -94,14 +96,18 @@ def interleaved(bed: Bed, one: Subject, other: Subject, connections: int = 8) ->
     }
 
 
-def inTurns(
-    rounds: int, one: Callable[[], float], other: Callable[[], float], warmUp: bool = True
-) -> tuple[list[float], list[float]]:
-    """What two measurements give that take turns."""
-    if warmUp:
-        one(), other()
-    values: tuple[list[float], list[float]] = [], []
-    for _ in range(rounds):
-        values[0].append(one())
-        values[1].append(other())
-    return values
+@contextmanager
+def others(bed: Bed, subject: Subject, pace: float = 0.01) -> Iterator[dict[str, Any]]:
+    """
+    Send a request every so many seconds while something else goes on.
+
+    What came of it is in the dictionary that this gives, once the block has ended.
+    """
+    result: dict[str, Any] = {}
+    bed.other.tell(subject.wish(connections=1, pace=pace, untilTold=True))
+    try:
+        yield result
+    finally:
+        bed.other.tell("enough")
+        found = json.loads(bed.other.line())
+    result.update(checked(found))
