@@ -233,6 +233,11 @@ class Bed:
         return self.newLoad()
 
     @cached_property
+    def transfer(self) -> Child:
+        """The process that reads and sends what is long."""
+        return self.begin(Child.module("bench.transfer", log=self.directory / "load.log"))
+
+    @cached_property
     def other(self) -> Child:
         """Another one, for what others see meanwhile."""
         return self.newLoad()

@@ -92,6 +92,15 @@ class Child:
         """What it has in memory, MB."""
         return float(self._ps.memory_info().rss / 1e6)
 
+    def forgetPeak(self) -> None:
+        """Let L{peak} tell of what is from now on."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """The most that it has had in memory, MB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return float(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
     def end(self) -> None:
         """End it in order, or else at once."""
         self.stdin.close()

@@ -15,7 +15,7 @@ from bench.figures import Figure
 
 #: In the order in which they are measured and shown.
 NAMES = (
-    "document", "phase", "create", "executing", "completed", "waits",
+    "document", "phase", "create", "executing", "completed", "waits", "list", "upload", "download",
 )  # fmt: skip
 
 
