@@ -49,7 +49,7 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Any]:
         """A psycopg2 connection, each statement of which is committed."""
-        with closing(psycopg2.connect(self.dsn, options="-c search_path=uws")) as one:
+        with closing(psycopg2.connect(self.dsn, options="-c search_path=uws,public")) as one:
             one.autocommit = True
             yield one
 

@@ -15,8 +15,9 @@ from bench.figures import Figure
 
 #: In the order in which they are measured and shown.
 NAMES = (
-    "document", "phase", "create", "executing", "completed", "waits", "list", "upload", "download",
-)  # fmt: skip
+    *("document", "phase", "create", "executing", "completed", "waits", "list"),
+    *("upload", "download", "queue"),
+)
 
 
 def measureOf(name: str) -> Callable[[Bed], Iterator[Figure]]:

@@ -38,10 +38,10 @@ def untilExecuting(asking: Client, waiting: Client, service: str = "pause") -> f
 def latencies(service: Service, number: int) -> list[float]:
     """So many, after some to warm up."""
     with ExitStack() as stack:
-        clients = [stack.enter_context(service.client()) for _ in range(2)]
+        one, other = (stack.enter_context(service.client()) for _ in range(2))
         for _ in range(3):
-            untilExecuting(*clients)
-        return [untilExecuting(*clients) for _ in range(number)]
+            untilExecuting(one, other)
+        return [untilExecuting(one, other) for _ in range(number)]
 
 
 def measure(bed: Bed) -> Iterator[Figure]:
