@@ -14,10 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
-import psycopg2
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn
 
 from bench.client import Client
+from bench.databases import Database
+from bench.filling import fill
 from bench.processes import Child, freePort, until
 
 #: twistd, whatever is on the path.
@@ -36,28 +37,6 @@ class = "bench.jobclasses.Taking"
 [services.program]
 command = ["true"]
 """
-
-
-class Database:
-    """One database of the PostgreSQL; services in it have the schema C{uws}."""
-
-    def __init__(self, dsn: str) -> None:
-        self.dsn = dsn
-        parts = parse_dsn(dsn)
-        self.url = f"postgresql:///{parts['dbname']}?host={parts['host']}&user={parts['user']}"
-
-    @contextmanager
-    def connection(self) -> Iterator[Any]:
-        """A psycopg2 connection, each statement of which is committed."""
-        with closing(psycopg2.connect(self.dsn, options="-c search_path=uws,public")) as one:
-            one.autocommit = True
-            yield one
-
-    def run(self, sql: str, args: Any = None) -> list[Any]:
-        """The rows of one statement, or what several do."""
-        with self.connection() as one, one.cursor() as cursor:
-            cursor.execute(sql, args)
-            return list(cursor.fetchall()) if cursor.description else []
 
 
 class Service:
@@ -103,12 +82,7 @@ class Service:
         """Whether it answers by now."""
         if self.process.process.poll() is not None:
             raise RuntimeError(f"{self.name} has ended: {self.process.said()}{self._said()}")
-        try:
-            with closing(Client(self.port)) as client:
-                client.get("/noop/availability")
-        except OSError:
-            return False
-        return True
+        return isAnswered(self.port, "/noop/availability")
 
     def _said(self) -> str:
         return self.log.read_text("utf-8", "replace")[-2000:] if self.log.exists() else ""
@@ -123,6 +97,16 @@ class Service:
                 if line.startswith(name + " "):
                     return float(line.split()[1])
         raise RuntimeError(f"there is no metric {name}")
+
+
+def isAnswered(port: int, path: str) -> bool:
+    """Whether there is somebody at a port by now."""
+    try:
+        with closing(Client(port)) as client:
+            client.get(path)
+    except OSError:
+        return False
+    return True
 
 
 class Bounds:
@@ -216,6 +200,26 @@ class Bed:
     def usual(self) -> Service:
         """The service that rows use which need no other."""
         return self._stack.enter_context(self.service("usual"))
+
+    @property
+    def manyJobs(self) -> int:
+        """How many jobs L{many} has."""
+        return 20_000 if self.isShort else 1_000_000
+
+    @cached_property
+    def many(self) -> Service:
+        """A service with 1,000,000 jobs, all COMPLETED."""
+        return self._filled("many", self.manyJobs)
+
+    @cached_property
+    def few(self) -> Service:
+        """The same with 1,000."""
+        return self._filled("few", 1000)
+
+    def _filled(self, name: str, number: int) -> Service:
+        service = self._stack.enter_context(self.service(name))
+        fill(service.database, number)
+        return service
 
     @cached_property
     def bounds(self) -> Bounds:

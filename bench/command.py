@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import signal
 import sys
@@ -18,19 +19,26 @@ from typing import Any, NoReturn
 
 import twuws
 from bench.bed import Bed
+from bench.compare import compare
 from bench.figures import Figure, table
 from bench.rows import NAMES, measureOf
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and print the table; the short form ends with 1 if a row is not as it should be."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupted)  # all that was started ends, too
+    rows = [name for name in NAMES if not chosen.only or name in chosen.only]
+    if chosen.compare is not None:
+        try:
+            print(compare(*chosen.compare, rows, chosen.short))
+        except ValueError as e:
+            parser.error(str(e))
+        return
     began = time.monotonic()
-    figures, failed = measured(chosen.only or NAMES, chosen.short)
-    print()
-    print(table(figures, chosen.short))
-    print(f"\nThis took {time.monotonic() - began:.0f} s.")
+    figures, failed = measured(rows, chosen.short)
+    print(f"\n{table(figures, chosen.short)}\n\nThis took {time.monotonic() - began:.0f} s.")
     if chosen.json is not None:
         write(chosen.json, figures, chosen.short)
     missed = [one for one in figures if one.isOk(chosen.short) is False]
@@ -50,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         help="be quick, allow for noise, and end with 1 if something is not as it should be",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"),
+        help="two files of --json, or two commits, whose rows are measured in turns",
+    )  # fmt: skip
     return parser
 
 
@@ -79,7 +91,7 @@ def write(path: Path, figures: Sequence[Figure], isShort: bool) -> None:
     content: dict[str, Any] = {
         "twuws": twuws.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "short": isShort,
         "figures": [one.asJSON(isShort) for one in figures],

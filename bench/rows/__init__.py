@@ -16,7 +16,8 @@ from bench.figures import Figure
 #: In the order in which they are measured and shown.
 NAMES = (
     *("document", "phase", "create", "executing", "completed", "waits", "list"),
-    *("upload", "download", "queue"),
+    *("upload", "download", "queue", "expired", "start", "after", "last", "million"),
+    *("idle", "counts"),
 )
 
 

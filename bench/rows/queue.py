@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from statistics import median
 
-from bench.bed import Bed, Database, Service
+from bench.bed import Bed, Service
+from bench.databases import Database
 from bench.figures import Figure, Target
 from bench.filling import fill, idOf, makeDirectories
 from bench.processes import Child, until
