@@ -156,7 +156,7 @@ class Day:
 
     def _estimate(self, job: Job) -> Estimate | None:
         known = self._runTimes.get(job.service)
-        return known and known.estimate(job.cost if self._dependsOn else ())
+        return known.estimate(job.cost if self._dependsOn else ()) if known else None
 
     def _quoteQueued(self, job: Job) -> None:
         estimate = self._estimate(job)

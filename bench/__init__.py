@@ -1,0 +1,3 @@
+"""
+What users wait for, measured beside what bounds it.  See C{README.rst}.
+"""

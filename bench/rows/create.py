@@ -1,0 +1,40 @@
+"""
+Making a job with five parameters, with 8 connections, beside a bare Klein handler that does one
+INSERT and COMMIT through L{twuws.database}.
+
+PostgreSQL waits for the disk at each COMMIT, so it is the disk that decides how far either can
+go, and commits that come together share one wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.bed import Bed
+from bench.client import postRequest
+from bench.figures import Figure, Target
+from bench.rates import Subject, interleaved
+from bench.rows.document import FIVE
+
+
+def measure(bed: Bed) -> Iterator[Figure]:
+    """The rates of both."""
+    service, bounds = bed.usual, bed.bounds
+    own = Subject(
+        process=service.process,
+        port=service.port,
+        requests=[postRequest(service.port, "/five/async", FIVE)],
+        expect=303,
+    )
+    bare = Subject(
+        process=bounds.process,
+        port=bounds.port,
+        requests=[postRequest(bounds.port, "/insert", FIVE)],
+        expect=303,
+    )
+    yield Figure(
+        row="create",
+        what="create a job, five parameters, 8 connections",
+        target=Target(least=0.7, ofRatio=True, slack=2.5),
+        **interleaved(bed, own, bare),
+    )
