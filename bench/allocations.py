@@ -27,7 +27,7 @@ ROWS = 250
 
 async def page(uws: UWS) -> tuple[list[Any], bytes]:
     """The newest jobs, and their XML."""
-    refs = [one async for one in uws.pagesOfJobs(ListFilters(last=ROWS), pageSize=ROWS)][0]
+    refs = await anext(uws.pagesOfJobs(ListFilters(last=ROWS), pageSize=ROWS))
     if len(refs) != ROWS:
         raise RuntimeError(f"the list has {len(refs)} jobs only")
     return refs, b"".join(jobRef(ref, f"http://localhost/{ref.jobId}") for ref in refs)

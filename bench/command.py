@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [name for name in NAMES if not chosen.only or name in chosen.only]
     if chosen.compare is not None:
         try:
-            print(compare(*chosen.compare, rows, chosen.short))
+            one, other = chosen.compare
+            print(compare(one, other, rows, chosen.short))
         except ValueError as e:
             parser.error(str(e))
         return

