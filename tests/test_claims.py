@@ -281,6 +281,9 @@ async def test_how_soon_the_next_begins(database, tmp_path):
     ]
     assert [row["phase"] for row in rows] == ["EXECUTING", "COMPLETED"] * 80
     changes = [a["service"] != b["service"] for a, b in zip(rows[1::2], rows[2::2], strict=False)]
-    assert sum(changes) > 20
+    # Which of the two is faster each time is chance, but none is always.
+    elsewhere = [gap for gap, isChange in zip(gaps, changes, strict=True) if isChange]
+    assert len(elsewhere) > 2
     assert median(gaps) < 0.05, sorted(gaps)
+    assert median(elsewhere) < 0.05, sorted(elsewhere)
     assert max(gaps) < 2  # nothing had to wait for the safety net
