@@ -2,8 +2,8 @@
 What does not depend on the machine: statements for each request, rows that LAST reads, and what
 a row of the job list takes of memory.
 
-BEGIN and COMMIT are statements, too.  The targets are what was found when they were set, so that
-more of it is noticed.
+BEGIN and COMMIT are statements, too.  The targets of RUN to COMPLETED and of memory are guesses,
+until a run on a quiet machine has shown what they are to be.
 """
 
 from __future__ import annotations
