@@ -352,6 +352,20 @@ async def test_nothing_else_without_database(withoutDatabase):
         assert not [word for word in ("postgresql", "SELECT", "nobody") if word in answer.text]
 
 
+async def test_more_than_it_can(serving):
+    """Who comes when all connections are taken is told that, and no untruth of the database."""
+    database = serving.uws.database
+    database.patience = 0.2
+    held = [await database.borrow() for _ in range(database.size)]
+    try:
+        answer = await serving.request("GET", serving.url)
+    finally:
+        for connection in held:
+            database.giveBack(connection)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.text.startswith("The service is asked for more at the moment than it can do")
+
+
 def test_patience():
     assert 1 <= VOSI.patience <= 5
 

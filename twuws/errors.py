@@ -172,6 +172,10 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be reached at the moment; try again later."""
 
 
+class DatabaseBusy(DatabaseUnavailable):
+    """The service is asked for more at the moment than it can do; try again later."""
+
+
 class TransactionAborted(UWSError):
     """A transaction went on after a failed statement, and so was rolled back."""
 
