@@ -1,0 +1,86 @@
+"""
+Attacks: what each is called, what it may cost, and what it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.hostile.service import Service
+from tests.hostile.watcher import MB, Cost, Watcher
+
+#: Without an attack a descriptor or two come and go: of the database, and of threads.
+SPARE = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """
+    What an attack may cost.
+
+    @ivar memory: by how much the service's resident memory may grow, bytes.
+    @ivar latency: how long somebody else may wait for an answer at most, s.
+    @ivar disk: how much may be stored meanwhile, bytes; nothing of it may be left.
+    """
+
+    memory: int = 32 * MB
+    latency: float = 2.0
+    disk: int = 1 * MB
+
+
+@dataclass(frozen=True)
+class Attack:
+    """
+    One attack.
+
+    @ivar make: does it; returns what became of it in a few words, and raises an
+        C{AssertionError} if the service did what it must not.
+    """
+
+    name: str
+    budget: Budget
+    make: Callable[[Service], str]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def measured(self, service: Service) -> tuple[str, Cost, list[str]]:
+        """Make it; what became of it, what it cost, and what of that must not be."""
+        wrong: list[str] = []
+        said = ""
+        with Watcher(service) as watcher:
+            try:
+                said = self.make(service)
+            except AssertionError as e:
+                wrong.append(str(e) or repr(e))
+        return said, watcher.cost, wrong + self._excess(watcher.cost)
+
+    def _excess(self, cost: Cost) -> list[str]:
+        """What it cost beyond its budget, in words."""
+        budget = self.budget
+        found = [
+            (cost.memory > budget.memory, f"memory grew by {cost.memory / MB:.1f} MB"),
+            (cost.latency > budget.latency, f"somebody waited for {cost.latency:.2f} s"),
+            (cost.disk > budget.disk, f"{cost.disk / MB:.1f} MB were stored"),
+            (cost.diskLeft > 0, f"{cost.diskLeft} bytes are left on disk"),
+            (cost.descriptorsLeft > SPARE, f"{cost.descriptorsLeft} descriptors are left"),
+            (bool(cost.failed), f"others failed {len(cost.failed)} times: {cost.failed[:3]}"),
+            (bool(cost.troubles), f"the log has {cost.troubles[:3]}"),
+        ]
+        return [text for isTooMuch, text in found if isTooMuch]
+
+
+ATTACKS: list[Attack] = []
+
+
+def attack(
+    name: str, **budget: float
+) -> Callable[[Callable[[Service], str]], Callable[[Service], str]]:
+    """Note an attack; its budget where it is not the usual."""
+
+    def note(make: Callable[[Service], str]) -> Callable[[Service], str]:
+        ATTACKS.append(Attack(name, Budget(**budget), make))  # type: ignore[arg-type]
+        return make
+
+    return note
