@@ -43,7 +43,7 @@ SECRET = "the-secret-of-this-host"
 TROUBLE = (b"Traceback", b"Unhandled", b"twisted.internet.defer.", b"Too many open files")
 
 _CONFIG = f"""
-longest-wait = 20
+{{more}}
 maximum-body = {LARGEST}
 [http]
 proxies = ["{PROXY}"]
@@ -111,9 +111,12 @@ class Service:
     @ivar directory: where all of it is.
     @ivar port: at 127.0.0.1.
     @ivar issuer: whose tokens it takes.
+
+    @param descriptors: how many it may have; as many as this process if not given.
+    @param more: keys at the top of its configuration.
     """
 
-    def __init__(self, directory: Path, descriptors: int | None = None) -> None:
+    def __init__(self, directory: Path, descriptors: int | None = None, more: str = "") -> None:
         self.directory = directory
         self.port = freePort()
         self.data = directory / "data"
@@ -127,7 +130,9 @@ class Service:
         )
         (directory / "users").write_text("".join(lines))
         self.config = directory / "uws.toml"
-        text = _CONFIG.format(directory=directory, issuer=self.issuer.url)
+        text = _CONFIG.format(
+            directory=directory, issuer=self.issuer.url, more=more or "longest-wait = 20"
+        )
         self.config.write_text(text + (_LIMITS if hasLimits() else ""))
 
     def start(self) -> None:
@@ -165,16 +170,23 @@ class Service:
         finally:
             self.issuer.close()
 
-    def token(self) -> str:
-        """A token of the service's own, for alice."""
+    def admin(self, *words: str) -> str:
+        """Run C{twuws} as its operator; what it says."""
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "twuws.admin", "--config", str(self.config)),
-                *("--data-dir", str(self.data), "token", "create", "alice"),
+                *("--data-dir", str(self.data), *words),
             ],
-            capture_output=True, text=True, check=True, cwd=ROOT,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        )
         return done.stdout.strip()
+
+    def token(self) -> str:
+        """A token of the service's own, for alice."""
+        return self.admin("token", "create", "alice")
 
     # What it uses
 
@@ -243,11 +255,12 @@ class Authority:
     """An issuer of OpenID Connect, in a thread of this process."""
 
     def __init__(self) -> None:
-        kind = type("Asked", (_Asked,), {"documents": {}})
+        documents: dict[str, bytes] = {}
+        kind = type("Asked", (_Asked,), {"documents": documents})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), kind)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/realm"
         told = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
-        kind.documents = {
+        documents |= {
             "/realm/.well-known/openid-configuration": json.dumps(told).encode(),
             "/realm/keys": json.dumps({"keys": [jwk(KEYS[0], "one")]}).encode(),
         }
@@ -270,13 +283,13 @@ def freePort() -> int:
 
 
 @contextmanager
-def service(descriptors: int | None = None) -> Iterator[Service]:
+def service(descriptors: int | None = None, more: str = "") -> Iterator[Service]:
     """A service that runs, in a temporary directory, for as long as a block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     directory = Path(tempfile.mkdtemp(prefix="twuws-hostile-"))
     directory.chmod(0o755)
-    made = Service(directory, descriptors)
+    made = Service(directory, descriptors, more)
     try:
         made.start()
         yield made

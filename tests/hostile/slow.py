@@ -60,3 +60,54 @@ def slowChunks(service: Service) -> str:
     head = [("Content-Type", "multipart/form-data; boundary=b"), ("Transfer-Encoding", "chunked")]
     begin = request("POST", "/work/async", head, close=False)
     return _slow(service, first=lambda n: begin, drip=lambda n, times: b"1\r\nx\r\n")
+
+
+@attack("200 clients that read nothing of 8 MB", memory=64 * MB)
+def deafToJob(service: Service) -> str:
+    """A job's document is in memory as a whole, for each who asks for it."""
+    client = Client(service.port)
+    pairs = [f"text{number}={'x' * 2_000_000}" for number in range(4)]
+    job = client.make(body="&".join(pairs).encode())
+    try:
+        return _deaf(service, 200, job)
+    finally:
+        client.end(job)
+
+
+@attack("200 clients that read nothing of a file of 30 MB", memory=64 * MB, disk=64 * MB)
+def deafToFile(service: Service) -> str:
+    client = Client(service.port)
+    job = client.make()
+    try:
+        answer = client.ask("PUT", job + "/parameters/file", body=bytes(30_000_000))
+        assert answer.status == 303, answer.text
+        return _deaf(service, 200, job + "/parameters/file")
+    finally:
+        client.end(job)
+
+
+def _deaf(service: Service, size: int, path: str) -> str:
+    """How long a client may read nothing is another matter: what is held for it is told here."""
+    ask = request("GET", path, close=False)
+    fates = Crowd(service.port, size, lambda n: ask, reads=False).run(15)
+    return str(fates)
+
+
+@attack("100,000 requests on 20 connections, and no answer read", memory=48 * MB)
+def pipelined(service: Service) -> str:
+    many = request("GET", "/work/capabilities", close=False) * 100
+    fates = Crowd(
+        service.port, 20, lambda n: many, lambda n, times: many, interval=0.3, reads=False
+    ).run(15)
+    return str(fates)
+
+
+@attack("100 waits of an address that hang up at once, 20 times", memory=32 * MB)
+def waitsThatHangUp(service: Service) -> str:
+    client = Client(service.port)
+    job = client.make()
+    ask = request("GET", job + "?WAIT=-1", close=False)
+    for _ in range(20):
+        Crowd(service.port, 100, lambda n: ask).run(0.2)
+    client.end(job)
+    return "2,000 waits"
