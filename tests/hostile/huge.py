@@ -267,3 +267,17 @@ def bombs(service: Service) -> str:
         _refused(service, kind, bomb, headers={"Content-Encoding": name})
         for kind in (FORM, JSON, MULTIPART) for name in ("gzip", "deflate", "br", "GZIP, gzip")
     )  # fmt: skip
+
+
+@attack("a job that gets 16 MB more each time", memory=160 * MB)
+def growingJob(service: Service) -> str:
+    client = Client(service.port)
+    job = client.make()
+    statuses: Counter[int] = Counter()
+    for number in range(10):
+        pairs = (f"p{number}.{n}=".encode() + b"x" * 2_000_000 for n in range(8))
+        statuses[client.post(job + "/parameters", b"&".join(pairs)).status] += 1
+    answer = client.get(job)
+    assert len(answer.body) < 17 * MB, f"the job's document has {len(answer.body)} bytes"
+    client.end(job)
+    return f"{dict(statuses)}, {len(answer.body) / MB:.1f} MB"

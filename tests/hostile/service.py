@@ -43,9 +43,8 @@ SECRET = "the-secret-of-this-host"
 TROUBLE = (b"Traceback", b"Unhandled", b"twisted.internet.defer.", b"Too many open files")
 
 _CONFIG = f"""
-{{more}}
 maximum-body = {LARGEST}
-[http]
+{{more}}
 proxies = ["{PROXY}"]
 [auth]
 admins = ["root"]
@@ -113,7 +112,7 @@ class Service:
     @ivar issuer: whose tokens it takes.
 
     @param descriptors: how many it may have; as many as this process if not given.
-    @param more: keys at the top of its configuration.
+    @param more: keys at the top of its configuration, up to the beginning of its table C{[http]}.
     """
 
     def __init__(self, directory: Path, descriptors: int | None = None, more: str = "") -> None:
@@ -131,7 +130,7 @@ class Service:
         (directory / "users").write_text("".join(lines))
         self.config = directory / "uws.toml"
         text = _CONFIG.format(
-            directory=directory, issuer=self.issuer.url, more=more or "longest-wait = 20"
+            directory=directory, issuer=self.issuer.url, more=more or "longest-wait = 20\n[http]"
         )
         self.config.write_text(text + (_LIMITS if hasLimits() else ""))
 
@@ -179,14 +178,15 @@ class Service:
             ],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             cwd=ROOT,
         )
+        assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def token(self) -> str:
         """A token of the service's own, for alice."""
-        return self.admin("token", "create", "alice")
+        return self.admin("token", "create", "--owner", "alice")
 
     # What it uses
 
