@@ -190,13 +190,21 @@ class Service:
 
     # What it uses
 
+    def files(self) -> list[str]:
+        """The files under its job directories, but for those of nodes."""
+        return [
+            os.path.join(where, name)
+            for where, _, names in os.walk(self.data / "jobs")
+            for name in names
+            if not where.endswith(".nodes")
+        ]
+
     def stored(self) -> int:
         """The bytes under its job directories, and of files that have no name any more."""
         size = 0
-        for where, _, names in os.walk(self.data / "jobs"):
-            for name in names:
-                with suppress(OSError):
-                    size += os.lstat(os.path.join(where, name)).st_size
+        for name in self.files():
+            with suppress(OSError):
+                size += os.lstat(name).st_size
         with suppress(OSError), os.scandir(f"/proc/{self.process.pid}/fd") as opened:
             for one in opened:
                 with suppress(OSError):
