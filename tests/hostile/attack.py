@@ -21,12 +21,15 @@ class Budget:
 
     @ivar memory: by how much the service's resident memory may grow, bytes.
     @ivar latency: how long somebody else may wait for an answer at most, s.
-    @ivar disk: how much may be stored meanwhile, bytes; nothing of it may be left.
+    @ivar disk: how much may be stored meanwhile, bytes: bodies on their way, and their files.
+        Nothing of it may be left.
+    @ivar failed: how often others may be told to come again later, in a hundred.
     """
 
     memory: int = 32 * MB
-    latency: float = 2.0
-    disk: int = 1 * MB
+    latency: float = 3.0
+    failed: float = 0
+    disk: int = 128 * MB
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,10 @@ class Attack:
             (cost.disk > budget.disk, f"{cost.disk / MB:.1f} MB were stored"),
             (cost.diskLeft > 0, f"{cost.diskLeft} bytes are left on disk"),
             (cost.descriptorsLeft > SPARE, f"{cost.descriptorsLeft} descriptors are left"),
-            (bool(cost.failed), f"others failed {len(cost.failed)} times: {cost.failed[:3]}"),
+            (
+                len(cost.failed) > budget.failed / 100 * len(cost.gets + cost.posts),
+                f"others failed {len(cost.failed)} times: {cost.failed[:3]}",
+            ),
             (bool(cost.troubles), f"the log has {cost.troubles[:3]}"),
         ]
         return [text for isTooMuch, text in found if isTooMuch]

@@ -16,8 +16,12 @@ from tests.hostile.watcher import MB, Watcher
 
 pytestmark = pytest.mark.hostile
 
-#: What wapiti reports that is as it is meant to be, with the reason.
-ACCEPTED: dict[str, str] = {}
+#: What they report that is as it is meant to be, by a part of their words, with the reason.
+ACCEPTED = {
+    "X-Frame-Options": "the one page has frame-ancestors 'none' in its policy, which goes before it",
+    "X-XSS-Protection": "browsers have given that up, and it did harm; the policy lets no script run",
+    "Strict-Transport-Security": "it counts by https only, and is for who has the host's name",
+}
 
 
 def needs(program):
@@ -83,7 +87,7 @@ def test_wapiti(target, tmp_path):
     found = [
         f"{kind}: {one['method']} {one['path']} {one['info']}"
         for kind, one in _reported(json.loads(report.read_text()))
-        if kind not in ACCEPTED
+        if not any(known in one["info"] for known in ACCEPTED)
     ]
     assert not found, "\n".join(found)
     assert not watcher.cost.troubles, watcher.cost.troubles[:5]

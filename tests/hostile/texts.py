@@ -76,8 +76,8 @@ def _shown(client: Client, text: str, accept: str) -> Iterator[Answer]:
     for name in ("number", "real", "when", "fails", "PHASE", "ACTION", "DESTRUCTION", "UPLOAD",
                  "RUNID", "EXECUTIONDURATION", "Idempotency-Key"):  # fmt: skip
         answer = client.post(WORK, f"{name}={sent}".encode(), headers=wanted)
-        if answer.status == 303:
-            client.end("/" + answer.headers["location"].split("/", 3)[3])
+        if answer.status == 303:  # to a job that may have gone already, with a key
+            client.ask("DELETE", "/" + answer.headers["location"].split("/", 3)[3])
         yield answer
     yield client.post("/work/login", f"username={sent}&password=x".encode(), headers=wanted)
     yield client.post(WORK, text.encode(), text, headers=wanted)

@@ -135,11 +135,15 @@ class Client:
         self,
         method: str,
         path: str | bytes,
-        headers: dict[str, str | bytes] | Iterable[tuple[str, str | bytes]] = (),
+        headers: Any = (),
         body: bytes | None = None,
         timeout: float = SOON,
     ) -> Answer:
-        """What is answered to one request on a connection of its own."""
+        """
+        What is answered to one request on a connection of its own.
+
+        @param headers: a dictionary, or pairs.
+        """
         pairs = headers.items() if isinstance(headers, dict) else headers
         data = request(method, path, pairs, body)
         began = time.monotonic()
