@@ -4,7 +4,8 @@ Attacks: what each is called, what it may cost, and what it found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.hostile.service import Service
@@ -48,6 +49,11 @@ class Attack:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def kind(self) -> str:
+        """Which kind it is of, as the name of a module."""
+        return self.make.__module__.rpartition(".")[2]
+
     def measured(self, service: Service) -> tuple[str, Cost, list[str]]:
         """Make it; what became of it, what it cost, and what of that must not be."""
         wrong: list[str] = []
@@ -90,3 +96,19 @@ def attack(
         return make
 
     return note
+
+
+def together(several: Sequence[Attack]) -> Attack:
+    """Several that wait most of the time, made at the same time, for all of their budgets."""
+
+    def make(service: Service) -> str:
+        with ThreadPoolExecutor(len(several)) as pool:
+            return "; ".join(pool.map(lambda one: one.make(service), several))
+
+    make.__module__ = several[0].make.__module__
+    budget = Budget(
+        memory=sum(one.budget.memory for one in several),
+        latency=max(one.budget.latency for one in several),
+        disk=sum(one.budget.disk for one in several),
+    )
+    return Attack(" and ".join(one.name for one in several), budget, make)

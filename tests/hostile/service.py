@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -39,6 +40,8 @@ LARGEST = 32 * 2**20
 PATIENCE = 120.0
 #: What no answer may ever have in it.
 SECRET = "the-secret-of-this-host"
+#: What is secret in its environment.
+CANARY = "c4n4ry-of-the-mine"
 #: What the log has when something went wrong that nobody has thought of.
 TROUBLE = (b"Traceback", b"Unhandled", b"twisted.internet.defer.", b"Too many open files")
 
@@ -59,8 +62,8 @@ audience = "{AUDIENCE}"
 header = "X-Remote-User"
 from = ["{PROXY}"]
 [services.work]
-command = ["sh", "-c", 'printf %s "$1"; printf %s "$1" >&2; [ -z "$2" ]', "sh", "{{{{text}}}}",
-    "{{{{fails}}}}"]
+command = ["sh", "-c", 'printf %s "$1"; printf %s "$1" >&2; [ -z "$3" ] || sleep 600; [ -z "$2" ]',
+    "sh", "{{{{text}}}}", "{{{{fails}}}}", "{{{{sleeps}}}}"]
 [services.work.parameters.text]
 type = "Text"
 default = ""
@@ -77,6 +80,9 @@ type = "File"
 [services.work.parameters.fails]
 type = "Choice"
 choices = ["yes"]
+[services.work.parameters.sleeps]
+type = "Choice"
+choices = ["yes"]
 [services.work.results.out]
 type = "text/html"
 stream = "stdout"
@@ -87,6 +93,8 @@ type = "Document"
 required = true
 [services.read.results.out]
 stream = "stdout"
+[services.odd]
+class = "tests.hostile.work.Odd"
 [services.closed]
 command = ["true"]
 users = ["alice"]
@@ -136,7 +144,9 @@ class Service:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        secrets = dict.fromkeys(("API_TOKEN", "PGPASSWORD", "UWS_SECRET", "DATABASE_URL"), CANARY)
+        path = os.pathsep.join([str(ROOT), *sys.path])
+        environment = {**os.environ, **secrets, "PYTHONPATH": path}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -225,8 +235,8 @@ class Service:
         return float(times.user + times.system)
 
     def troubles(self, offset: int = 0) -> list[str]:
-        """The lines of its log, from an offset on, that tell of a mistake."""
-        lines = self.log.read_bytes()[offset:].splitlines()
+        """What its log has, from an offset on, that tells of a mistake, each with its lines."""
+        lines = re.split(rb"\n(?!\t)", self.log.read_bytes()[offset:])
         return [line.decode("utf-8", "replace") for line in lines if _isTrouble(line)]
 
 

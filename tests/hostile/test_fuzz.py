@@ -10,7 +10,7 @@ from tests.hostile.attack import SPARE
 from tests.hostile.fuzz import Fuzzer, hurried
 from tests.hostile.watcher import MB
 
-pytestmark = pytest.mark.hostile
+pytestmark = [pytest.mark.hostile, pytest.mark.xdist_group("fuzz")]
 
 EXAMPLES = 10_000
 

@@ -51,16 +51,26 @@ class Cost:
 
     def row(self) -> str:
         """As a line of the table."""
-        times = [f"{f(some) * 1000:.0f}" for some in (self.gets, self.posts) for f in (median, max)
-                 ] if self.gets and self.posts else ["-"] * 4  # fmt: skip
         return (
-            f"{self.seconds:6.1f} {self.cpu:6.1f} {self.memory / MB:6.1f} {self.left / MB:6.1f}"
-            f" {self.disk / MB:6.1f} {self.descriptors:6d} {times[0]:>5}/{times[1]:<5}"
-            f" {times[2]:>5}/{times[3]:<5}"
+            f"{self.seconds:6.1f} {self.cpu:6.1f} {self.memory / MB:7.1f} {self.left / MB:6.1f}"
+            f" {self.disk / MB:6.1f} {self.descriptors:6d}  {_told(self.gets):16}"
+            f" {_told(self.posts):16}"
         )
 
 
-HEADING = "     s   cpu s  +MB max   left   disk    fds    GET ms      POST ms     (median/longest)"
+def _told(several: list[float]) -> str:
+    """The median, what one in a hundred is longer than, and the longest, ms."""
+    if not several:
+        return "-"
+    found = sorted(several)
+    times = (median(found), found[len(found) * 99 // 100], found[-1])
+    return "/".join(f"{one * 1000:.0f}" for one in times)
+
+
+HEADING = (
+    "     s  cpu s +MB max   left   disk    fds  GET ms           POST ms"
+    "          (median/99 %/longest)"
+)
 
 
 class Watcher:
@@ -74,8 +84,9 @@ class Watcher:
     #: How long a service may take until it has given back what an attack took, s.
     settling = 90.0
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, settling: float | None = None) -> None:
         self._service = service
+        self.settling = self.settling if settling is None else settling
         self._others = [Client(service.port, f"127.0.9.{n}") for n in range(1, 5)]
         self._isOver = threading.Event()
         self.cost = Cost()

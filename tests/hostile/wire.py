@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPException, HTTPResponse
+from itertools import cycle
 from select import POLLERR, POLLHUP, POLLIN, POLLRDHUP, poll
 from types import SimpleNamespace
 from typing import Any
@@ -216,6 +217,10 @@ class Fates:
         return f"{told}; {last}; {self.kept} kept"
 
 
+#: Crowds don't share addresses, which can have so many connections each.
+_networks = cycle(range(1, 250))
+
+
 @dataclass
 class _One:
     socket: socket.socket
@@ -248,6 +253,7 @@ class Crowd:
         self._poll = poll()
         self._all: dict[int, _One] = {}
         self._fates = Fates()
+        self._network = next(_networks)
 
     def run(self, seconds: float, untilHeld: Callable[[], object] = lambda: None) -> Fates:
         """
@@ -276,7 +282,7 @@ class Crowd:
         if not self._reads:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         s.settimeout(SOON)
-        s.bind((f"127.0.2.{number % 40 + 1}", 0))
+        s.bind((f"127.{self._network}.0.{number % 40 + 1}", 0))
         s.connect(("127.0.0.1", self._port))
         s.setblocking(False)
         self._all[s.fileno()] = _One(s, number)
