@@ -32,8 +32,8 @@ def lists(service: Service) -> str:
     for who in (bob, dict[str, str]()):
         for query in ("", "?PHASE=PENDING", "?LAST=100", "?AFTER=2000", "?OWNER=alice",
                       "?owner=alice", "?PHASE=PENDING&PHASE=ARCHIVED", "?RUNID=a",
-                      "?JOBID=" + ids[0], "?OWNERID=alice&ALL=true", "?LAST=2147483647&AFTER=1970-01-01",
-                      "?RESPONSEFORMAT=json"):  # fmt: skip
+                      "?JOBID=" + ids[0], "?OWNERID=alice&ALL=true",
+                      "?LAST=2147483647&AFTER=1970-01-01", "?RESPONSEFORMAT=json"):  # fmt: skip
             for accept in ("*/*", "application/json", "text/html"):
                 answer = client.get(WORK + query, {**who, "Accept": accept})
                 assert answer.status in (200, 400, 406), (query, answer.status, answer.text)

@@ -71,8 +71,8 @@ def _shown(service: Service, client: Client) -> dict[str, str]:
     assert client.get("/" + shared.split("/", 3)[3]).status == 200
     client.end(job, basic("alice"))
     found = {"password": basic("alice")["Authorization"].partition(" ")[2],
-             "token": service.token(), "OpenID": signed.rpartition(".")[2], "shared": shared.rpartition(".")[2],
-             "guess": CANARY, "whole": signed}  # fmt: skip
+             "token": service.token(), "OpenID": signed.rpartition(".")[2],
+             "shared": shared.rpartition(".")[2], "guess": CANARY, "whole": signed}  # fmt: skip
     return {**found, "login": login[0]} if login else found
 
 

@@ -23,6 +23,8 @@ from typing import Any
 HERE = "127.0.1.1"
 #: How long an answer may take, s.
 SOON = 15.0
+#: What no answer may show: how the service is made, and where.
+NEVER = (b"Traceback (most recent", b'File "/', b"psycopg2", b"site-packages", b"SELECT ")
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -155,6 +157,8 @@ class Client:
         except HTTPException as e:
             raise AssertionError(f"{data[:200]!r} got {raw[:200]!r}: {e!r}") from None
         seconds = time.monotonic() - began
+        shown = [one for one in NEVER if one in raw]
+        assert not shown, f"{data[:200]!r} got {shown}: {raw[:2000]!r}"
         return Answer(**{**vars(found), "seconds": seconds})
 
     def get(self, path: str | bytes, headers: Any = ()) -> Answer:
