@@ -21,14 +21,15 @@ class Budget:
     What an attack may cost.
 
     @ivar memory: by how much the service's resident memory may grow, bytes.
-    @ivar latency: how long somebody else may wait for an answer at most, s.
+    @ivar latency: how long somebody else may wait for an answer at most, s.  That is much more
+        than they do: the machine may have other things to do.
     @ivar disk: how much may be stored meanwhile, bytes: bodies on their way, and their files.
         Nothing of it may be left.
     @ivar failed: how often others may be told to come again later, in a hundred.
     """
 
     memory: int = 32 * MB
-    latency: float = 3.0
+    latency: float = 10.0
     failed: float = 0
     disk: int = 128 * MB
 

@@ -113,7 +113,7 @@ class Fuzzer:
         @raise AssertionError: if the service does not answer somebody else.
         """
         target, outcome = self.target, self.outcome
-        self._round(ROUND, number)  # what is loaded and remembered once is so by then
+        self._round(ROUND // 4, number)  # what is loaded and remembered once is so by then
         offset, memory = target.log.stat().st_size, target.memory()
         descriptors = target.descriptors()
         began = time.monotonic()

@@ -205,7 +205,7 @@ def deepMultipart(service: Service) -> str:
     return "; ".join(told)
 
 
-@attack("JSON that is deep, long, or repeats itself", memory=96 * MB)
+@attack("JSON that is deep, long, or repeats itself", memory=160 * MB)
 def deepJSON(service: Service) -> str:
     told = [
         _refused(service, JSON, b"[" * 1_000_000),

@@ -38,7 +38,7 @@ def surroundings(service: Service) -> str:
     client = Client(service.port)
     job = client.make(ODD, b"what=surroundings")
     assert client.untilEnded(job) == "COMPLETED"
-    found = client.get(job + "/results/out").body
+    found = exchange(service.port, request("GET", job + "/results/out"))
     assert b"UWS_JOB_ID" in found, found[:200]
     assert CANARY.encode() not in found, "a secret of the service is in its work"
     waits = client.make(body=b"sleeps=yes")
