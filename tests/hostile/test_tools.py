@@ -60,20 +60,7 @@ def test_slowhttptest(target):
     with Watcher(target) as watcher:
         several = [
             subprocess.Popen(
-                [
-                    "slowhttptest",
-                    *mode,
-                    "-c",
-                    "1000",
-                    "-r",
-                    "200",
-                    "-i",
-                    "5",
-                    "-l",
-                    "30",
-                    "-u",
-                    url,
-                ],
+                ["slowhttptest", *mode, *USUAL, "-u", url],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
