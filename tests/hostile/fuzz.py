@@ -233,7 +233,7 @@ def main() -> int:
     with hurried() as target:
         outcome = Fuzzer(target).run(arguments.examples, arguments.seed, tell=True)
     print(outcome, *outcome.left, *outcome.troubles[:20], sep="\n")  # noqa: T201
-    return 1 if outcome.troubles else 0
+    return 1 if outcome.troubles or outcome.left else 0
 
 
 if __name__ == "__main__":
