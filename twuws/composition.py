@@ -106,4 +106,6 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
     ]
     for uws in services:
         uws.longestWait = config.longestWait
+        uws.mostValues = config.limits.request.parameters
+        uws.mostText = config.limits.request.textSize
     return services

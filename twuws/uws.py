@@ -29,7 +29,7 @@ from twuws.phases import (
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.sharing import Shares
-from twuws.submission import FilesToAdopt
+from twuws.submission import FilesToAdopt, checkAmount
 from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsdestroying import DestroyableJobs
 from twuws.uwsreading import deferred
@@ -184,6 +184,7 @@ class UWS(DestroyableJobs):
             return first
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
+        checkAmount(job.parameters, self.mostValues, self.mostText)
         by = By(who, client)
         return await self._create(job, self.requestTimeout, by, files, run, idempotencyKey)
 
