@@ -6,10 +6,12 @@ import base64
 import socket
 from dataclasses import replace
 from io import BytesIO
+from urllib.request import urlopen
 
 import pytest
 from pytest_twisted import blockon
 from pyvo.auth import AuthSession
+from pyvo.dal.tap import AsyncTAPJob
 from pyvo.io.vosi import parse_capabilities
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred
@@ -408,8 +410,34 @@ async def test_pyvo_reads_them(start):
     session = AuthSession()
     session.update_from_capabilities(parse_capabilities(BytesIO(answer.content)))
     session.credentials.set_password("alice", "ecila")
-    response = await deferToThread(session.get, serving.url)
-    assert (response.status_code, response.headers["x-vo-authenticated"]) == (200, "alice")
+    job = await serving.create({"label": "x"}, headers=basic("alice"))
+    for url in (serving.url, job, job + "/owner", job + "/phase"):
+        response = await deferToThread(session.get, url)
+        assert (response.status_code, response.headers["x-vo-authenticated"]) == (200, "alice")
+    response = await deferToThread(session.post, job + "/phase", data={"PHASE": "ABORT"})
+    assert response.status_code == 200
+    assert "ABORTED" in response.text
+
+
+@pytest.mark.filterwarnings("ignore::pyvo.utils.xml.exceptions.XMLWarning")
+async def test_pyvo_runs_a_job(start):
+    """A whole one, with its own class for jobs, told nothing but who somebody is."""
+    serving = await start()
+
+    def run():
+        session = AuthSession()
+        session.credentials.set_password("alice", "ecila")
+        with urlopen(serving.base + "/capabilities", timeout=20) as answer:
+            session.update_from_capabilities(parse_capabilities(answer))
+        made = session.post(serving.url, data={"label": "x"}, allow_redirects=False)
+        job = AsyncTAPJob(made.headers["location"], session=session)
+        found = [job.owner, job.phase]
+        job.abort()
+        found.append(job.phase)
+        job.delete()
+        return found
+
+    assert await deferToThread(run) == ["alice", "PENDING", "ABORTED"]
 
 
 # What other sites have browsers do

@@ -100,6 +100,36 @@ def test_warnings(tmp_path, url, onLine, mode, words):
     assert words is None or words in found[0]
 
 
+@pytest.mark.parametrize(
+    ("top", "ways", "words"),
+    [
+        ('listen = "tcp:8080"', "[auth.tokens]", "cannot log in"),
+        ('listen = "tcp6:8080:interface=\\\\:\\\\:"', "[auth.tokens]", "cannot log in"),
+        (
+            'listen = "tcp:8080:interface=192.0.2.1"',
+            "[auth.tokens]\ncleartext = true",
+            "(cleartext)",
+        ),
+        ('listen = "tcp:8080"', '[auth.passwords]\ncheckers = ["memory:a:b"]', "cannot log in"),
+        ('listen = "tcp:8080"', "", None),
+        ('listen = "tcp:8080"\n[http]\nproxies = ["192.0.2.7"]', "[auth.tokens]", None),
+        ('listen = "tcp:8080"\npublic-url = "https://x.org"', "[auth.tokens]", None),
+        ('listen = "tcp:8080:interface=127.0.0.1"', "[auth.tokens]", None),
+        ('listen = "tcp6:8080:interface=\\\\:\\\\:1"', "[auth.tokens]\ncleartext = true", None),
+        ('listen = "unix:/tmp/x"', "[auth.tokens]", None),
+        ("", "[auth.tokens]", None),
+    ],
+)
+def test_warningsAboutTheWay(tmp_path, top, ways, words):
+    """Who starts a service is told if clients would send secrets where others can read them."""
+    path = tmp_path / "uws.toml"
+    path.write_text(f'{top}\n{ways}\n[services.a]\ncommand = ["true"]\n')
+    found = config.load(str(path), runs=True).warnings
+    assert len(found) == (words is not None), found
+    assert words is None or words in found[0]
+    assert config.load(str(path)).warnings == ()
+
+
 # A whole service
 
 

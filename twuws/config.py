@@ -33,7 +33,7 @@ from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
 from twuws.userconfig import checkDatabase, checkRoot, readDefault, readUser
 from twuws.uwsreading import ReadableJobs
-from twuws.visible import tellable, warnings
+from twuws.visible import onTheWay, tellable, warnings
 from twuws.web.access import Admitted
 from twuws.web.limits import Waits
 from twuws.web.settings import WebSettings
@@ -132,7 +132,19 @@ def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool
         checkDatabase(table, users, EmbeddedPostgres.usualUser)
     if mistakes:
         raise ConfigError(mistakes)
-    return replace(config, warnings=warnings(config.database, "database" in line, path))
+    told = warnings(config.database, "database" in line, path)
+    return replace(config, warnings=(*told, *_onTheWay(config)) if runs else told)
+
+
+def _onTheWay(config: Config) -> tuple[str, ...]:
+    access, web = config.web.access, config.web
+    ways = [one.cleartext for one in access.authenticators if hasattr(one, "cleartext")]
+    return onTheWay(
+        config.listen,
+        hasProxies=bool(web.proxies),
+        publicURL=web.publicURL,
+        taken=[*ways, *([access.tokens.cleartext] if access.tokens is not None else [])],
+    )
 
 
 def _content(path: str | None) -> tuple[str, dict[str, Any]]:

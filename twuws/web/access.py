@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from twuws.errors import Forbidden, JobNotFound, NotAuthenticated
+from twuws.errors import Forbidden, InsufficientScope, JobNotFound, NotAuthenticated
 from twuws.identity import Identity
 from twuws.tokens import TokenRules
 
@@ -90,15 +90,18 @@ class Access:
 
     def isAdmin(self, who: Identity) -> bool:
         """Whether somebody may do what is for administrators, and has credentials for it."""
+        return self._isNamed(who) and "admin" in who.scopes
+
+    def _isNamed(self, who: Identity) -> bool:
         isOne = who.name in self.admins or bool(who.groups & self.adminGroups)
-        return isOne and who.name is not None and "admin" in who.scopes
+        return isOne and who.name is not None
 
     def checkUse(self, who: Identity, isChange: bool) -> None:
         """
         See whether somebody may use the service at all.
 
         @raise NotAuthenticated: if they have to say who they are.
-        @raise Forbidden: if they may not.
+        @raise Forbidden: if they may not; L{InsufficientScope} if they could with others.
         """
         if who.name is None:
             if self.wantsIdentity:
@@ -106,7 +109,9 @@ class Access:
         elif not (self.admitted is None or self.admitted.has(who) or self.isAdmin(who)):
             raise Forbidden(f"{who.name} may not use this service; ask its operator.")
         if isChange and "write" not in who.scopes:
-            raise Forbidden("These credentials are good for looking only, not for changes.")
+            raise InsufficientScope(
+                "These credentials are good for looking only, not for changes (write)."
+            )
 
     def checkJob(self, who: Identity, jobId: str, owner: str | None) -> None:
         """
@@ -123,6 +128,11 @@ class Access:
             raise JobNotFound(jobId)
         if who.name is None:
             raise NotAuthenticated("This job belongs to somebody: log in as its owner.")
+        if self._isNamed(who):
+            raise InsufficientScope(
+                f"This job is not {who.name}'s, and these credentials are not good for what"
+                " administrators may (admin)."
+            )
         raise Forbidden(f"This job is not {who.name}'s: only its owner may see or change it.")
 
     def owns(self, who: Identity, owner: str | None) -> bool:
