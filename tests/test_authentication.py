@@ -363,10 +363,16 @@ async def methods(serving, **more):
     assert answer.status == 200, answer.text
     found = {}
     for capability in valid(answer.content):
-        (interface,) = capability.iterfind("interface")
-        (url,) = interface.iterfind("accessURL")
+        first, *others = capability.iterfind("interface")
+        (url,) = first.iterfind("accessURL")
         path = url.text.removeprefix(serving.base)
-        found[path] = [one.get("standardID") for one in interface.iterfind("securityMethod")]
+        ways = [one.get("standardID") for one in first.iterfind("securityMethod")]
+        assert (url.get("use"), len(others)) == ("full", path == "/async" and bool(ways))
+        for one in others:  # the same for all below it
+            assert [u.get("use") for u in one.iterfind("accessURL")] == ["base"]
+            assert [m.get("standardID") for m in one.iterfind("securityMethod")] == ways
+            assert one.findtext("accessURL") == url.text
+        found[path] = ways
     return found, challengesOf(answer)
 
 
@@ -428,7 +434,8 @@ async def test_pyvo_runs_a_job(start):
         session = AuthSession()
         session.credentials.set_password("alice", "ecila")
         with urlopen(serving.base + "/capabilities", timeout=20) as answer:
-            session.update_from_capabilities(parse_capabilities(answer))
+            found = BytesIO(answer.read())
+        session.update_from_capabilities(parse_capabilities(found))
         made = session.post(serving.url, data={"label": "x"}, allow_redirects=False)
         job = AsyncTAPJob(made.headers["location"], session=session)
         found = [job.owner, job.phase]

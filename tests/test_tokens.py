@@ -280,6 +280,8 @@ async def test_end_in_use(start, tokens, database):
 class Asked:
     """A request with a token."""
 
+    isConfidential = True
+
     def __init__(self, token):
         self.token = token
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from twuws.accounts import NO_LIMITS, AccountLimits
 from twuws.database import Database, LockTimeout, Transaction
 from twuws.errors import (
     BadRequest,
+    ConfigError,
     DatabaseUnavailable,
 )
 from twuws.hostusers import HostUser
@@ -74,7 +76,9 @@ class UWS(DestroyableJobs):
     @param priority: of its jobs; the job class's if not given.
     @param accountLimits: what an owner, or a client that is none, can have, at all services that
         share the database; any number if not given.
-    @param user: as whom the work is done; only a service that is root can choose.
+    @param user: as whom the work is done; only a service that is root can choose, and not for
+        what happens within itself.
+    @raise ConfigError: for such work.
     @ivar shares: the tokens by which its jobs are shared.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
@@ -109,6 +113,9 @@ class UWS(DestroyableJobs):
         user: HostUser | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
+        if user is not None and iscoroutinefunction(getattr(jobClass, "run", None)):
+            within = f"{jobClass.__name__}.run is async, and so happens within the service"
+            raise ConfigError([f"{name}: {within}, which cannot be {user.name!r} for it"])
         self.jobActions = jobActions
         self.jobListURL = jobListURL
         self.limits = limits or WorkLimits()
