@@ -224,8 +224,13 @@ async def test_too_narrow(start, tokens):
     reading = bearer(await make(tokens, "root", ("read",)))
     job = await serving.create(headers=basic("alice"))
     wanting = 'Bearer realm="twuws", error="insufficient_scope"'
-    for method, url, word in (("POST", serving.url, "(write)"), ("GET", job, "(admin)")):
-        answer = await serving.request(method, url, headers=reading)
+    writing = bearer(await make(tokens, "root"))
+    for method, url, word, headers in (
+        ("POST", serving.url, "(write)", reading),
+        ("GET", job, "(admin)", reading),
+        ("POST", (await serving.create()) + "/hold", "(admin)", writing),
+    ):
+        answer = await serving.request(method, url, headers=headers)
         assert (answer.status, word in answer.text) == (403, True)
         assert answer.headers["www-authenticate"] == wanting
     answer = await serving.get(job, headers=bearer(await make(tokens, "bob")))

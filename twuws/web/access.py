@@ -14,6 +14,9 @@ from twuws.identity import Identity
 from twuws.tokens import TokenRules
 
 
+_NO_ADMIN = "these credentials are not good for what administrators may (admin)."
+
+
 class Anonymous(StrEnum):
     """
     What is for those who do not say who they are: to make jobs and to list all that have no
@@ -129,11 +132,23 @@ class Access:
         if who.name is None:
             raise NotAuthenticated("This job belongs to somebody: log in as its owner.")
         if self._isNamed(who):
-            raise InsufficientScope(
-                f"This job is not {who.name}'s, and these credentials are not good for what"
-                " administrators may (admin)."
-            )
+            raise InsufficientScope(f"This job is not {who.name}'s, and {_NO_ADMIN}")
         raise Forbidden(f"This job is not {who.name}'s: only its owner may see or change it.")
+
+    def checkAdmin(self, who: Identity) -> None:
+        """
+        See whether somebody may do what is for administrators.
+
+        @raise NotAuthenticated: if they have not said who they are, and could.
+        @raise Forbidden: if they may not.
+        """
+        if self.isAdmin(who):
+            return
+        if who.name is None and self.authenticators:
+            raise NotAuthenticated("This is for administrators: log in.")
+        if self._isNamed(who):
+            raise InsufficientScope(f"This is for administrators, and {_NO_ADMIN}")
+        raise Forbidden("This is for administrators.")
 
     def owns(self, who: Identity, owner: str | None) -> bool:
         """Whether a job is somebody's, or nobody's."""

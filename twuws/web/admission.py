@@ -88,6 +88,14 @@ class Admission:
                 " destroy it, and change nothing else."
             )
 
+    def checkAdministrator(self, request: Any) -> None:
+        """
+        See whether who asks may do, or look at, what is for administrators alone.
+
+        @raise NotAuthenticated, Forbidden: if they may not.
+        """
+        self._access.checkAdmin(identityOf(request))
+
     def refused(self, request: Any, error: UWSError) -> None:
         """Something is not done: say how to log in, where that would help."""
         if isinstance(error, NotAuthenticated):

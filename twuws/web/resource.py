@@ -269,7 +269,10 @@ class _Jobs:
                 action.handlers(asked.segments) if action else handlers, methodOf(request)
             )
             asked = replace(asked, controls=await self._read(request))
-            self.admission.checkAct(request, asked.found, asked.controls)
+            if action and action.isForAdministrators:
+                self.admission.checkAdministrator(request)
+            else:
+                self.admission.checkAct(request, asked.found, asked.controls)
             return await handler(asked)
         except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
             if action:
