@@ -54,8 +54,8 @@ def nodeOf(services, **limits):
     return Node(table, list(services), 1, NodeSettings(limits=RunLimits(**limits)))
 
 
-async def queued(uws, owner=None, priority=None):
-    jobId = await uws.getNewJobId(owner=owner)
+async def queued(uws, owner=None, priority=None, client=None):
+    jobId = await uws.getNewJobId(owner=owner, client=client)
     await uws.run(jobId, priority=priority)
     return jobId
 
@@ -99,13 +99,39 @@ async def test_limit_of_a_service(services):
 
 
 async def test_limit_of_an_owner(services):
-    """It counts in all services together; who is anonymous is one."""
+    """It counts in all services together; anonymous clients that are not told apart are one."""
     node = nodeOf(services, perOwner=2)
     for uws in services.values():
         for owner in ("a", "a", "b", None, None):
             await queued(uws, owner)
     records = await claimAll(node)
     assert Counter(record.owner for record in records) == {"a": 2, "b": 2, None: 2}
+
+
+async def test_limit_of_a_client(services, database):
+    """Who is anonymous is one with those from the same place, at all services and nodes."""
+    nodes = [nodeOf(services, perOwner=2), nodeOf(services, perOwner=2)]
+    made = {}
+    for uws in services.values():
+        for client in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::/64"):
+            made[await queued(uws, client=client)] = client
+    records = [one for node in nodes for one in await claimAll(node)]
+    assert Counter(made[one.jobId] for one in records) == {"192.0.2.1": 2, "2001:db8::/64": 2}
+    stopped = next(one for one in records if made[one.jobId] == "192.0.2.1")
+    await nodes[0].remember(stopped, {"backend": "none"})
+    await services[stopped.service].abort(stopped.jobId)
+    assert [await node.claim() for node in nodes] == [None, None]  # it takes its place still
+    await nodes[0].stopped(stopped.jobId, stopped.attempt)
+    assert made[(await nodes[1].claim()).jobId] == "192.0.2.1"
+
+
+async def test_clients_have_turns(services):
+    """One who is anonymous and has queued much keeps no other waiting."""
+    node = nodeOf(services)
+    for _ in range(3):
+        await queued(services["one"], client="192.0.2.1")
+    late = await queued(services["one"], client="192.0.2.2")
+    assert [(await node.claim()).jobId == late for _ in range(2)] == [False, True]
 
 
 async def test_what_is_being_stopped_takes_its_place(services):

@@ -54,6 +54,10 @@ class Forbidden(UWSError):
     status = 403
 
 
+class InsufficientScope(Forbidden):
+    """These credentials are good for less than this."""
+
+
 class IllegalMove(Forbidden):
     """
     A job cannot go from the phase that it is in to the one that was asked for.

@@ -17,6 +17,9 @@ NODE_STATEMENTS: dict[str, str] = {
     # What is to be ended takes its place until its node's lease is over: it has ended then, also
     # where nobody comes back to say so.
     #
+    # Who is anonymous is in the queue as a space and the client, see C{jobs.client}, which no
+    # owner's name is like; holds are for all who are anonymous together.
+    #
     # There is always one row: the job, if one could be claimed, and how many kinds wait, and
     # how many jobs could have been claimed if nobody held them.
     "claim": """
@@ -48,7 +51,8 @@ NODE_STATEMENTS: dict[str, str] = {
             WHERE NOT EXISTS (SELECT FROM holds h
                               WHERE h.job_id IS NULL
                                 AND COALESCE(h.service, m.service) = m.service
-                                AND COALESCE(h.owner, m.owner) = m.owner)
+                                AND COALESCE(h.owner, m.owner) IN (
+                                    m.owner, CASE WHEN left(m.owner, 1) = ' ' THEN '' END))
               AND (m.most IS NULL
                    OR (SELECT count(*) FROM running r WHERE r.service = m.service) < m.most)
               AND (%(inAll)s::integer IS NULL OR (SELECT count(*) FROM running) < %(inAll)s)

@@ -204,12 +204,12 @@ class ChangeableJobs(ReadableJobs):
                 job.runId = checkRunId(runId)
             if executionDuration is not None:
                 self._checkPhase(job, set(Phase) - FINAL, "EXECUTIONDURATION")
-                job.executionDuration = self.policy.duration(executionDuration)
+                job.executionDuration = self.policy.of(job.owner).duration(executionDuration)
             if not isinstance(destruction, Unset):
                 self._checkPhase(job, set(Phase) - {ARCHIVED}, "DESTRUCTION")
                 if destruction is not None and destruction <= now:
                     raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
-                job.destruction = self.policy.destruction(destruction, now)
+                job.destruction = self.policy.of(job.owner).destruction(destruction, now)
             if request is not None:
                 self._checkPhase(job, {PENDING}, "Parameters")
                 files = self._filesOf(job, request)
