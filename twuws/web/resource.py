@@ -14,7 +14,6 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from werkzeug.exceptions import HTTPException
 
 from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
 from twuws.errors import (
@@ -36,6 +35,7 @@ from twuws.web import answers, headers
 from twuws.web.admission import Admission
 from twuws.web.controls import (
     IDEMPOTENCY_KEY,
+    NO_CONTROLS,
     Controls,
     readListFilters,
     readWait,
@@ -79,11 +79,11 @@ class UWSResource(Resource):
     def render(self, request: Any) -> Any:
         headers.begin(request, self._settings)
         ensureHost(request)
-        request.mountPath = tuple(request.prepath)  # Klein moves on in it
         try:
-            b"/".join(request.postpath).decode("utf-8")
+            request.below = b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
             return answers.failure(request, NotFound("There is nothing here: URLs are UTF-8."))
+        request.postpath = [b""]
         return self._klein.render(request)
 
 
@@ -93,6 +93,9 @@ class _Jobs:
 
     Every route takes all methods, with and without a slash at its end: a redirect from one
     to the other would turn a POST into a GET (A-80).
+
+    Klein is given none of the path to look at: its routes would redirect where there are two
+    slashes, and take their time for what one C{split} does.
     """
 
     app = Klein()
@@ -114,18 +117,17 @@ class _Jobs:
         if settings.access.login is not None:
             self.children["login"] = Login(settings.access.login, uws.workDirs).answer
 
-    @app.route("/", defaults={"path": ""})
-    @app.route("/<path:path>")
-    async def everything(self, request: Any, path: str) -> Any:
+    @app.route("/")
+    async def everything(self, request: Any) -> Any:
         """Find out who asks, and who answers."""
         if headers.isPreflight(request):
             return headers.answerPreflight(request)
-        name, *segments = path.rstrip("/").split("/")
+        name, *segments = request.below.rstrip("/").split("/")
         if name not in self.children:
             known = ", ".join(self.children)
             raise NotFound(f"There is no {name!r} here; there are {known}.")
         try:
-            await self.admission.admit(request, name)
+            await self.admission.admit(request, name, segments)
             return await self.children[name](request, *segments)
         finally:
             discard(request)
@@ -151,7 +153,7 @@ class _Jobs:
             limits=self.settings.limits,
         )
         if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
-            return Controls()
+            return NO_CONTROLS
         keys = headers.allOf(request, IDEMPOTENCY_KEY) if isToCreate else ()
         controls = takeControls(request.args, keys)
         request.files = referenced(request.args, request.files, self.fileNames)
@@ -253,7 +255,7 @@ class _Jobs:
             uws=self.uws,
             jobId=jobId,
             request=request,
-            controls=Controls(),
+            controls=NO_CONTROLS,
             jobListURL=self._jobListURL(request),
             settings=self.settings,
             segments=segments[1:],
@@ -264,7 +266,9 @@ class _Jobs:
             handler = choose(
                 action.handlers(asked.segments) if action else handlers, methodOf(request)
             )
-            asked = replace(asked, controls=await self._read(request))
+            controls = await self._read(request)
+            if controls is not NO_CONTROLS:
+                asked = replace(asked, controls=controls)
             self.admission.checkAct(request, asked.found, asked.controls)
             return await handler(asked)
         except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
@@ -315,11 +319,6 @@ class _Jobs:
     def gone(self, request: Any, failure: Failure) -> bytes:
         """The client has hung up; there is nobody to answer."""
         return b""
-
-    @app.handle_errors(HTTPException)
-    def noRoute(self, request: Any, failure: Failure) -> bytes:
-        """Klein has found no route."""
-        return answers.failure(request, NotFound("There is nothing here; the jobs are at 'async'."))
 
     @app.handle_errors(Exception)
     def broken(self, request: Any, failure: Failure) -> bytes:
