@@ -4,7 +4,7 @@ One service over HTTP: the job list and the jobs (2.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
@@ -58,8 +58,9 @@ log = Logger()
 
 #: From how many jobs on a list is worth compressing.
 LONG_LIST = 100
-#: How many jobs of a list are read, and written, before others have their turn: what 5 ms do.
-PAGE = 250
+#: How many jobs of a list are read at a time, and how many are written before others have their
+#: turn: what a millisecond does.  An answer to somebody else takes four or five turns.
+PAGE, PIECE = 200, 50
 
 
 class UWSResource(Resource):
@@ -183,12 +184,12 @@ class _Jobs:
         first = await anext(pages, nothing)  # before anything is written: it may still fail
         if request.method == b"HEAD":
             return b""
-        paced = Paced(request, mayCompress=len(first) >= LONG_LIST)
+        paced = Paced(request, self.uws.database.reactor, mayCompress=len(first) >= LONG_LIST)
         try:
             await paced.write(jobListStart(self.uws.joblistPreamble))
-            await paced.write(self._refs(first, url))
+            await self._writePage(paced, first, url)
             async for page in pages:
-                await paced.write(self._refs(page, url))
+                await self._writePage(paced, page, url)
             await paced.write(jobListEnd())
             paced.end()
         except CancelledError:  # the client has gone
@@ -200,8 +201,11 @@ class _Jobs:
             paced.finish()
         return b""
 
-    def _refs(self, page: Any, url: str) -> bytes:
-        return b"".join(jobRef(ref, self.uws.getURLForId(ref.jobId, url)) for ref in page)
+    async def _writePage(self, paced: Paced, page: Sequence[JobRef], url: str) -> None:
+        for begin in range(0, len(page), PIECE):
+            piece = page[begin : begin + PIECE]
+            refs = (jobRef(ref, self.uws.getURLForId(ref.jobId, url)) for ref in piece)
+            await paced.write(b"".join(refs))
 
     async def create(self, request: Any) -> bytes:
         """Make a job, and run it if the request says so (2.2.3.1, A-06)."""
