@@ -41,12 +41,17 @@ class Seen(Resource):
     def __init__(self):
         super().__init__()
         self.places: list[str] = []
+        self.files: list[tuple[Path, int]] = []
 
     def render_GET(self, request):
-        return b"got"
+        return b"%d" % request.content.seek(0, 2)
+
+    render_PUT = render_GET
 
     def render_POST(self, request):
         self.places.append(openFiles())
+        if request.form is not None:
+            self.files += [(path, path.stat().st_size) for path in request.form.paths]
         return b"%d %s" % (request.content.seek(0, 2), b"args" if request.args else b"none")
 
 
@@ -255,7 +260,7 @@ async def test_after_another_request(listening):
     at = listening()
     sent = head(b"GET") + request(b"a=1", "length") + request(bytes(5_000_000), "length")
     first, second, third = await deferToThread(exchange, at.port, sent)
-    assert (first.text, second.text, third.status) == (b"got", b"3 none", 413)
+    assert (first.text, second.text, third.status) == (b"0", b"3 none", 413)
     await at.isClean()
 
 
@@ -287,7 +292,7 @@ async def test_a_client_that_never_ends(listening, tmp_path, bound, how):
         lingerSeconds = 0.3 if bound == "time" else 60
         lingerBytes = 2**40 if bound == "time" else 10_000_000
 
-    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, settings=LIMITED))
+    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path), settings=LIMITED))
     length = b"Transfer-Encoding: chunked" if how == "chunked" else b"Content-Length: 99999999999"
     piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
 
@@ -316,7 +321,7 @@ async def test_a_client_that_only_waits(listening, tmp_path):
     class Impatient(SpooledRequest):
         lingerSeconds = 0.2
 
-    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path).uploads, settings=LIMITED))
+    at = listening(partial(Impatient, uploads=WorkDirs(tmp_path), settings=LIMITED))
     with socket.create_connection(("127.0.0.1", at.port)) as s:
         s.sendall(head(b"POST", b"Content-Length: 2000000"))
         await at.isClean()
@@ -367,11 +372,70 @@ async def test_forms_are_left_alone(listening):
     assert answer.text == b"7 none"
 
 
+FORM = b"Content-Type: multipart/form-data; boundary=b"
+
+
+def form(content):
+    """A form with one file."""
+    named = b'Content-Disposition: form-data; name="f"; filename="f"'
+    return b"--b\r\n%s\r\n\r\n%s\r\n--b--\r\n" % (named, content)
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
+async def test_files_of_forms_are_written_as_they_come(listening, how):
+    """And not a second time; if nobody wants them, they are removed."""
+    at = listening()
+    sent = request(form(bytes(500_000)), how, b"Connection: close", FORM)
+    (answer,) = await deferToThread(exchange, at.port, sent)
+    assert answer.text == b"0 none"  # is left of the body
+    ((path, size),) = at.resource.files
+    assert size == 500_000
+    await until(lambda: not path.exists())
+    await at.isClean()
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
+async def test_forms_that_do_not_come_whole(listening, how):
+    at = listening()
+
+    def hangUp():
+        with socket.create_connection(("127.0.0.1", at.port)) as s:
+            s.sendall(request(form(bytes(900_000)), how, FORM)[:600_000])
+            while not at.uploads():
+                time.sleep(0.001)
+
+    await deferToThread(hangUp)
+    await until(lambda: not at.uploads())
+    await at.isClean()
+    assert at.resource.places == []
+
+
+async def test_forms_that_become_too_large(listening):
+    at = listening()
+    sent = request(form(bytes(3_000_000)), "chunked", FORM)
+    (answer,) = await deferToThread(exchange, at.port, sent)
+    assert answer.status == 413
+    await until(lambda: not at.uploads())
+    await at.isClean()
+
+
+@pytest.mark.parametrize("method", [b"PUT", b"GET"])
+async def test_only_what_is_posted_is_a_form(listening, method):
+    """What is PUT is a value as it is."""
+    at = listening()
+    body = form(bytes(500_000))
+    length = b"Content-Length: %d" % len(body)
+    sent = head(method, length, b"Connection: close", FORM) + body
+    (answer,) = await deferToThread(exchange, at.port, sent)
+    assert answer.text == b"%d" % len(body)
+    await at.isClean()
+
+
 @pytest.mark.parametrize("how", ["length", "chunked"])
 async def test_no_room(listening, tmp_path, how):
     """A disk that takes nothing is the service's trouble, and may pass."""
-    nowhere = partial(SpooledRequest, uploads=lambda: tmp_path / "nowhere", settings=WebSettings())
-    at = listening(nowhere)
+    (tmp_path / "nowhere").touch()
+    at = listening(requestFactory(tmp_path / "nowhere"))
     (answer,) = await deferToThread(exchange, at.port, request(bytes(5_000_000), how))
     assert answer.status == 503
     assert int(answer.headers["retry-after"]) > 0

@@ -319,7 +319,8 @@ async def test_content_byte_for_byte(tmp_path, name, before):
 # Large ones
 
 
-async def test_twenty_megabytes_disturb_nobody(tmp_path):
+@pytest.mark.parametrize("asItComes", [False, True])
+async def test_twenty_megabytes_disturb_nobody(tmp_path, asItComes):
     content = os.urandom(2**20) * 20
     body = part(b"f", content, b'; filename="f"') + part(b"a", b"1") + END
     gaps, sizes = [], []
@@ -332,7 +333,7 @@ async def test_twenty_megabytes_disturb_nobody(tmp_path):
         sizes.append(psutil.Process().memory_info().rss)
         last = now
 
-    async with serving(tmp_path) as server:
+    async with serving(tmp_path, asItComes=asItComes) as server:
         raw = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
         raw = raw % (TYPE, len(body)) + body
         ticking = LoopingCall(tick)
@@ -384,11 +385,26 @@ async def test_twenty_megabytes_disturb_nobody(tmp_path):
         (b"--boundary--\r\n" + b"epilogue" * 20_000, 200, ""),
     ],
 )  # fmt: skip
-async def test_malformed(tmp_path, body, status, word):
-    async with serving(tmp_path) as server:
+@pytest.mark.parametrize("asItComes", [False, True])
+async def test_malformed(tmp_path, asItComes, body, status, word):
+    async with serving(tmp_path, asItComes=asItComes) as server:
         found, message = await server.send(body, TYPE)  # which looks that nothing is left
     assert found == status, message
     assert word in str(message)
+
+
+@pytest.mark.parametrize("small", [0, 5, 50, 2000])
+async def test_as_it_comes(tmp_path, small):
+    """A form is read alike, whether that begins before it is there, and however far it gets."""
+    body = part(b"a", b"%r" % small) + b"".join(part(b"s%d" % n, b"x" * 90) for n in range(small))
+    for name in (b"f", b"g"):
+        body += part(name, CONTENTS["larger"] + CONTENTS["almost"], b'; filename="f"')
+    body += part(b"f", b"small", b'; filename="f"') + part(b"a", b"last") + END
+    async with serving(tmp_path) as server, serving(tmp_path, asItComes=True) as other:
+        known = await server.send(body, TYPE)
+        assert known[0] == 200
+        assert sorted(known[1]["files"]) == ["f", "g"]
+        assert await other.send(body, TYPE) == known
 
 
 async def test_the_query_counts_too(tmp_path):

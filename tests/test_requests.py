@@ -26,7 +26,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogLevel, globalLogPublisher
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from twuws.errors import BadRequest, TooLarge, UWSError
@@ -36,6 +36,7 @@ from twuws.submission import Upload
 from twuws.uwschanging import UNSET
 from twuws.web import controls as c
 from twuws.web import requests as r
+from twuws.web.bodies import requestFactory
 from twuws.web.limits import USUAL
 from twuws.web.multipart import ByName, uploadPairs
 from twuws.workdir import WorkDirs
@@ -135,12 +136,17 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(directory: Path, parsing=False, uploads=None, **options):
-    """A Server that reads with the given options."""
+async def serving(directory: Path, parsing=False, uploads=None, asItComes=False, **options):
+    """
+    A Server that reads with the given options.
+
+    @param asItComes: take large forms as they come.
+    """
     from twisted.internet import reactor
 
     echo = Echo(uploads or WorkDirs(directory), **options)
-    site = Site(echo, timeout=None, parsePOSTFormSubmission=parsing)
+    makeRequest = requestFactory(directory) if asItComes else Request
+    site = Site(echo, makeRequest, timeout=None, parsePOSTFormSubmission=parsing)
     port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[arg-type]  # Site is a factory
     try:
         yield Server(echo, port.getHost().port)

@@ -219,7 +219,7 @@ class Database(Service):
         return shield(Deferred.fromCoroutine(self._query(sql, args)))
 
     async def _query(self, sql: str, args: Any) -> list[Row]:
-        connection = await self.borrow()
+        connection = await self._borrow()
         try:
             return await self.execute(connection, connection.cursor(), sql, args)
         finally:
@@ -289,6 +289,8 @@ class Database(Service):
             raise
 
     async def _patiently(self, waiting: Deferred[T]) -> T:
+        if waiting.called:
+            return await waiting
         try:
             return await waiting.addTimeout(self.patience, self.reactor)
         except defer.TimeoutError:

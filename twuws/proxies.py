@@ -37,6 +37,8 @@ class Proxies:
         """Whether a proxy is at this address; C{None} for the other end of a Unix socket."""
         if host is None:
             return self._unix
+        if not self._networks:
+            return False
         try:
             address: Any = ip_address(host.partition("%")[0])
         except ValueError:

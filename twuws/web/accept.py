@@ -5,6 +5,8 @@ What a client can take: the headers Accept and Accept-Encoding (RFC 9110, 12.5).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 _MEDIA_RANGE = re.compile(
     r"\s*(?P<type>\*|[\w!#$&^.+*-]+/[\w!#$&^.+*-]+)"
@@ -43,7 +45,8 @@ def acceptable(accept: str | None, offered: list[str]) -> str | None:
     return best if best is not None and quality(best) > 0 else None
 
 
-def _ranges(accept: str | None) -> dict[str, float]:
+@lru_cache(maxsize=16)  # programs send the same each time, and few do
+def _ranges(accept: str | None) -> Mapping[str, float]:
     """Media ranges to their quality."""
     found: dict[str, float] = {}
     blanksCollapsed = " ".join((accept or "").split())  # so that matching takes linear time

@@ -4,7 +4,7 @@ Whether a request is let in: who has sent it, and what they may do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twuws.errors import Forbidden, InsufficientScope, NotAuthenticated, UWSError
@@ -30,22 +30,22 @@ class Admission:
         self._access = settings.access
         self._baseURL = baseURL
 
-    async def admit(self, request: Any, name: str) -> None:
+    async def admit(self, request: Any, name: str, segments: Sequence[str]) -> None:
         """
         See who asks, and whether they may use the service.
 
         To log in, and to see whether it is available, is for everybody, and what is shared for
         whoever has the URL; its capabilities say how to log in (SSO 2.2).
 
-        @param name: the first step of the way below the service.
+        @param name: the first step of the way below the service; C{segments}: the others.
         @raise NotAuthenticated, Forbidden: if they may not.
         """
         request.cameFrom = clientAddress(request, self._settings.proxies)
-        request.isConfidential = isConfidential(request, self._settings)
+        request.isConfidential = isConfidential(request, request.cameFrom, self._settings)
         if name in ("availability", "login", "shared"):
             return
-        isSync = name == "sync" and request.postpath[1:] in ([], [b""])  # which makes a job
-        isChange = isSync or request.method not in (b"GET", b"HEAD", b"OPTIONS")
+        makesJob = name == "sync" and not segments
+        isChange = makesJob or request.method not in (b"GET", b"HEAD", b"OPTIONS")
         if isChange:
             self._note(request)
         who = await identify(request, self._access)

@@ -82,12 +82,13 @@ class Beforehand:
         """
         ensureHost(request)
         request.mountPath = tuple(request.prepath)
-        name, *segments = [one.decode("utf-8", "replace") for one in request.postpath] or [""]
+        name, *way = [one.decode("utf-8", "replace") for one in request.postpath] or [""]
+        segments = [one for one in way if one]
         if name not in ("async", "sync"):
             return None
         try:
-            await self._admission.admit(request, name)
-            room = await self._room(request, name, [one for one in segments if one])
+            await self._admission.admit(request, name, segments)
+            room = await self._room(request, name, segments)
             if room is not None and size is not None and size > room.most:
                 raise room.beyond(size)
         except UWSError as e:

@@ -1,6 +1,8 @@
 """
 Requests whose bodies wait on disk, and end where they become too large.
 
+The files of a form are written as they come, and not a second time.
+
 Twisted keeps large bodies in the directory for temporary files, which often is memory, takes
 them whatever their size, and closes a connection in a way that loses the answer to a client
 that still sends.
@@ -14,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any, cast
 
@@ -26,9 +27,10 @@ from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
 from twuws.endings import whyOf
-from twuws.errors import TooLarge, Unavailable, UWSError
+from twuws.errors import BadRequest, TooLarge, Unavailable, UWSError
 from twuws.web import answers, headers
 from twuws.web.beforehand import Room, mayHaveFiles, whoToAsk
+from twuws.web.multipart import MULTIPART, Form, boundaryOf
 from twuws.web.settings import WebSettings
 from twuws.workdir import WorkDirs
 
@@ -47,9 +49,7 @@ def requestFactory(
     @param directory: where the directories of the jobs are, as C{UWS} is told.
     @param settings: those of the resources; C{maximumBody} holds for the whole site.
     """
-    return partial(
-        SpooledRequest, uploads=WorkDirs(directory).uploads, settings=settings or WebSettings()
-    )
+    return partial(SpooledRequest, uploads=WorkDirs(directory), settings=settings or WebSettings())
 
 
 def tooLarge(size: int | None, maximum: int, settings: WebSettings | None = None) -> TooLarge:
@@ -69,7 +69,7 @@ class SpooledRequest(Request):
     """
     A request whose body, if it is large, is in an unlinked file.
 
-    It takes no form apart, whatever the C{Site} says.  A body beyond the limit is answered
+    It makes no C{args} of a form, whatever the C{Site} says.  A body beyond the limit is answered
     with 413 as soon as that is known, and without C{100 Continue}.  To close the connection
     then would make the kernel reset it while the client still sends, and a reset overtakes
     the answer.  So only our side is closed, and what comes is passed over for a while.
@@ -77,6 +77,8 @@ class SpooledRequest(Request):
     Before more of it is read than comes with the headers, a resource that has C{beforeBody}
     can say that it does not want it, or how much of it; see L{twuws.web.beforehand.BeforeBody}.
 
+    @ivar form: what has been taken of a large multipart form, and is not in C{content}; it is
+        removed if nobody has read it by the end.
     @ivar lingerSeconds: how long a client that was refused may go on, s.
     @ivar lingerBytes: how much it may send.
     """
@@ -89,7 +91,7 @@ class SpooledRequest(Request):
         self,
         channel: Any,
         *args: Any,
-        uploads: Callable[[], Path],
+        uploads: WorkDirs,
         settings: WebSettings,
     ) -> None:
         super().__init__(channel, *args, parsePOSTFormSubmission=False)
@@ -102,10 +104,12 @@ class SpooledRequest(Request):
         self._asking: Deferred[Any] | None = None
         self._room: Room | None = None
         self._awaited: list[str] = []
+        self.form: Form | None = None
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
-        most = self._maximumBody = self._mostOf(headers.textOf(self, "content-type") or "")
+        contentType = headers.textOf(self, "content-type") or ""
+        most = self._maximumBody = self._mostOf(contentType)
         if most is not None and length is not None and length > most:
             self._refuse(tooLarge(length, most, self._settings))
         elif length is not None and length < SMALL:
@@ -113,6 +117,7 @@ class SpooledRequest(Request):
         else:
             self._guarded(self._spool)
             if self._refusal is None:
+                self.form = self._formToCome(contentType)
                 self._ask(length)
 
     def _ask(self, length: int | None) -> None:
@@ -157,6 +162,18 @@ class SpooledRequest(Request):
         channel: Any = self.channel
         return channel.transport
 
+    def _formToCome(self, contentType: str) -> Form | None:
+        """The form that the body will be, if it is one that somebody can read."""
+        isPost = getattr(self.channel, "_command", None) == b"POST"  # what is PUT is a value
+        isForm = contentType.lstrip().lower().startswith(MULTIPART)
+        if not (isPost and isForm) or headers.textOf(self, "content-encoding") is not None:
+            return None
+        try:
+            boundary = boundaryOf(contentType)
+        except BadRequest:  # who reads it will say so
+            return None
+        return Form(self.content, boundary, self._uploads, self._settings.limits)
+
     def _mostOf(self, contentType: str) -> int | None:
         """How large a body of this type can be."""
         hasFiles = mayHaveFiles(contentType)
@@ -174,7 +191,11 @@ class SpooledRequest(Request):
         elif self._room is not None and self._received > self._room.most:
             self._refuse(self._room.beyond(None))
         else:
-            self._guarded(partial(self.content.write, data))
+            self._guarded(partial(self._store, data))
+
+    def _store(self, data: bytes) -> None:
+        if self.form is None or not self.form.feed(data):
+            self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the body has come."""
@@ -204,10 +225,22 @@ class SpooledRequest(Request):
         self._stopLingering()
         if self._asking is not None:
             self._asking.cancel()
+        self._forgetForm()
         super().connectionLost(reason)
 
+    def finish(self) -> None:
+        """The answer is there."""
+        self._forgetForm()
+        super().finish()
+
+    def _forgetForm(self) -> None:
+        form, self.form = self.form, None
+        if form is not None:
+            form.forget()
+
     def _spool(self) -> None:
-        self.content = SpooledTemporaryFile(SMALL, dir=str(self._uploads()))  # noqa: SIM115
+        directory = self._uploads.uploads()
+        self.content = SpooledTemporaryFile(SMALL, dir=str(directory))  # noqa: SIM115
 
     def _guarded(self, write: Callable[[], object]) -> None:
         """Do what may find the disk full."""
@@ -222,6 +255,7 @@ class SpooledRequest(Request):
         _log.info("A request of {peer} is refused: {error}", peer=self.client, error=error)
         self._refusal = error
         self._received = 0
+        self._forgetForm()
         content, self.content = self.content, None
         if content is not None:
             with suppress(OSError):

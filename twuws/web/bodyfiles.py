@@ -41,6 +41,7 @@ class BodyFiles:
         self._uploads = uploads
         self._out: IO[bytes] | None = None
         self._abandoned = False
+        self._isRead = False
 
     def _inThread(self, steps: list[Callable[[], None]]) -> Deferred[None]:
         """Take steps in a thread, which cleans up behind itself if the Deferred is cancelled."""
@@ -51,6 +52,7 @@ class BodyFiles:
         def ended(result: Any) -> Any:
             return deferToThread(self.discard) if self._abandoned else outer.callback(result)
 
+        self._isRead = True
         outer: Deferred[None] = Deferred(abandon)
         deferToThread(self._take, steps).addBoth(ended)
         return outer
@@ -72,6 +74,13 @@ class BodyFiles:
         if self._out is not None:
             self._out.close()
         removeFiles(self.paths)
+
+    def forget(self) -> None:
+        """Nobody will read the body any more: remove what there is of it, unless somebody has."""
+        if self.paths and not self._isRead:
+            deferToThread(self.discard).addErrback(
+                lambda failure: _log.failure("Files of a form could not be removed", failure)
+            )
 
     def _chunk(self) -> bytes:
         """The next piece of the body, empty at its end."""

@@ -43,6 +43,10 @@ class Controls:
     destruction: datetime | Unset | None = UNSET
 
 
+#: Of who says nothing, and of those who only look.
+NO_CONTROLS = Controls()
+
+
 def takeControls(args: ByName[str], keys: Sequence[str] = ()) -> Controls:
     """
     Take the control parameters (UWS 1.1, 2.1.11) out of the arguments.

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 
-from twuws.errors import BadRequest, TooLarge
+from twuws.errors import BadRequest, TooLarge, UWSError
 from twuws.submission import Upload
 from twuws.values import mediaTypeOf
 from twuws.web.bodyfiles import BodyFiles
@@ -33,6 +33,11 @@ MAXIMUM_HEADER = 16 * 2**10
 #: How much of one part, and of all parts, is held in memory before it goes to disk.
 HELD = 64 * 2**10
 HELD_TOGETHER = 2**20
+#: A form is taken in the reactor as it comes for as long as it has so few parts.  What is held of
+#: these leaves room for one more piece, so that small parts make no files there.
+FEW_PARTS = 10
+
+MULTIPART = "multipart/form-data"
 
 _BOUNDARY = re.compile(r"[;\s]boundary\s*=\s*(?:\"([^\"]+)\"|([^;\s\"]+))", re.IGNORECASE)
 _EXTENDED = re.compile(r";\s*(name|filename)\*\s*=\s*([\w-]+)'[\w-]*'([^;\s]+)", re.I | re.ASCII)
@@ -188,6 +193,7 @@ class Form(BodyFiles):
     """
     The multipart form in the body of one request.
 
+    @ivar fed: how many bytes of it have been taken before it is read.
     @ivar texts: names and values of the parts that are text, in their order.
     @ivar files: the parts that are files.
     """
@@ -203,7 +209,14 @@ class Form(BodyFiles):
         self._limits = limits
         self.texts: list[tuple[str, str]] = []
         self.files: ByName[Upload] = ByName()
-        self._boundary = boundary
+        self.fed = 0
+        self._error: UWSError | None = None
+        self._parser = PushMultipartParser(
+            boundary,
+            max_header_size=MAXIMUM_HEADER,
+            max_segment_count=limits.parameters,
+            header_charset="latin1",
+        )
         self._parts: list[_Part] = []
         self._fileParts: list[_Part] = []
         self._heldTogether = 0
@@ -228,17 +241,35 @@ class Form(BodyFiles):
         if steps:
             await self._inThread(steps)
 
+    def feed(self, data: bytes) -> bool:
+        """
+        Take what has come of the body, before the rest is there, if that is little work: a large
+        file is written once then.
+
+        @return: whether it was taken.  If not, this and all that follows is to be in the content.
+        @raise OSError: if it cannot be written.
+        """
+        if len(self._parts) > FEW_PARTS:
+            return False
+        self.fed += len(data)
+        if self._error is None and not self._parser.closed:
+            try:
+                self._parsePiece(data)
+            except UWSError as e:  # for who reads it; what follows is nothing to anybody
+                self._error = e
+        return True
+
     def _parse(self) -> None:
+        if self._error is not None:
+            raise self._error
+        while not self._parser.closed:
+            self._parsePiece(self._chunk())
+
+    def _parsePiece(self, data: bytes) -> None:
+        """Take some more of the form; its end, if there is nothing."""
         try:
-            parser = PushMultipartParser(
-                self._boundary,
-                max_header_size=MAXIMUM_HEADER,
-                max_segment_count=self._limits.parameters,
-                header_charset="latin1",
-            )
-            while not parser.closed:
-                for event in parser.parse(self._chunk()):
-                    self._happened(event)
+            for event in self._parser.parse(data):
+                self._happened(event)
         except ParserLimitReached as e:
             most = f"{self._limits.parameters} parts (limits.parameters)"
             raise TooLarge(

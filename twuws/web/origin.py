@@ -5,6 +5,7 @@ Where a resource is, as its client knows it: URLs that are true behind a proxy.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote
@@ -43,8 +44,7 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     port = told.get("port", "")
     if port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536:
         host = _withoutPort(host) + (f":{port}" if port != _PORTS[scheme] else "")
-    segments = getattr(request, "mountPath", request.prepath)
-    path = "".join("/" + quote(segment, safe="") for segment in segments if segment)
+    path = "".join("/" + quote(segment, safe="") for segment in request.prepath if segment)
     return f"{scheme}://{host}{told.get('prefix', '')}{path}"
 
 
@@ -96,13 +96,17 @@ def _isAddress(text: str) -> bool:
     return True
 
 
-def isConfidential(request: Any, settings: WebSettings) -> bool:
-    """Whether nobody else can have read a request on its way: it came by https, or from here."""
-    address = clientAddress(request, settings.proxies)
+def isConfidential(request: Any, address: str, settings: WebSettings) -> bool:
+    """
+    Whether nobody else can have read a request on its way: it came by https, or from here.
+
+    @param address: where it comes from, see L{clientAddress}.
+    """
     isHere = address == "unix" or address.startswith("127.") or address in _HERE
     return isHere or resourceURL(request, settings).startswith("https:")
 
 
+@lru_cache(maxsize=16)  # all requests have the same, or nearly
 def isHost(text: str) -> bool:
     """Whether a text is what C{Host} can be: a name or an address, and a port or none."""
     found = _HOST.fullmatch(text)

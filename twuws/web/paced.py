@@ -1,5 +1,6 @@
 """
-Long answers: written as they are made, no faster than their client reads.
+Long answers: written as they are made, no faster than their client reads, and no faster than
+others can bear.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from twuws.web.accept import takesGzip
@@ -24,11 +26,13 @@ class Paced:
     """
     Writes a long answer no faster than its client reads.
 
+    @param reactor: has a turn after each piece that is written, so that others get theirs.
     @param mayCompress: compress it, if the client can read that.
     """
 
-    def __init__(self, request: Any, mayCompress: bool = False) -> None:
+    def __init__(self, request: Any, reactor: Any, mayCompress: bool = False) -> None:
         self._request = request
+        self._reactor = reactor
         self._open: Deferred[None] = succeed(None)
         self._gzip: Any = None
         if mayCompress:
@@ -38,16 +42,17 @@ class Paced:
                 self._gzip = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         request.registerProducer(self, True)
 
-    def write(self, data: bytes) -> Deferred[None]:
-        """Write some; the Deferred fires when it is time for more."""
+    async def write(self, data: bytes) -> None:
+        """Write some, and return when it is time for more."""
         self._request.write(self._gzip.compress(data) if self._gzip else data)
+        await deferLater(self._reactor, 0)
         waiter: Deferred[None] = Deferred()
 
         def go(_: None) -> None:
             waiter.callback(None)
 
         self._open.addCallback(go)
-        return waiter
+        await waiter
 
     def end(self) -> None:
         """All has been written."""

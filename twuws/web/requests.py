@@ -28,6 +28,7 @@ from twuws.web.jsonbodies import isJSON, pairsOfJSON
 from twuws.web.limits import USUAL, RequestLimits, tooMany, tooMuchText
 from twuws.web.multipart import (
     HELD,
+    MULTIPART,
     ByName,
     Form,
     boundaryOf,
@@ -48,7 +49,7 @@ SMALL_BODY = HELD
 AT_ONCE = 2
 _turns = DeferredSemaphore(AT_ONCE)
 
-_FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+_FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^;\s\"]+)", re.IGNORECASE)
 _LOOKS_LIKE_A_FORM = re.compile(rb"[^\s<>&=]+=[^\s<>&]*(?:&[^\s<>&=]+=[^\s<>&]*)*\s*")
@@ -94,7 +95,8 @@ async def readArguments(
     request.uploads = []
     rawQuery: bytes = request.uri.partition(b"?")[2]
     query, body = _pairs(rawQuery, limits), _Body()
-    size = _size(request.content)
+    form: Form | None = getattr(request, "form", None)  # what has been taken of it as it came
+    size = _size(request.content) + (form.fed if form is not None else 0)
     if maximumBody is not None and size > maximumBody:
         raise tooLarge(size, maximumBody)
     if request.method == b"POST" and (size or _mustHaveContent(request, documents)):
@@ -214,8 +216,10 @@ async def _read(
     content: IO[bytes] = request.content
     contentType = _text(request.getHeader(b"content-type"))
     kind = contentType.partition(";")[0].strip().lower()
-    if kind == _MULTIPART:
-        form = Form(content, boundaryOf(contentType), uploads, limits)
+    if kind == MULTIPART:
+        form = getattr(request, "form", None) or Form(
+            content, boundaryOf(contentType), uploads, limits
+        )
         await form.read(query, fileNames, inThread=size > SMALL_BODY)
         return _Body(pairs=form.texts, files=form.files, paths=form.paths)
     if kind in (_FORM, ""):
@@ -228,7 +232,7 @@ async def _read(
         whole = WholeBody(content, uploads)
         upload = await whole.read(name, mediaTypeOf(contentType))
         return _Body(files=ByName({name: [upload]}), paths=whole.paths)
-    known = [_FORM, _MULTIPART, _JSON] + ["application/xml"] * (len(documents) == 1)
+    known = [_FORM, MULTIPART, _JSON] + ["application/xml"] * (len(documents) == 1)
     raise UnsupportedMediaType(
         f"A body of type {shown(kind)} cannot be read here; send {_alternatives(known)}."
     )
@@ -260,7 +264,7 @@ async def _readText(
 ) -> list[tuple[str, str]]:
     """Parse a body that has no files: a large one in a thread."""
     if size > limits.textSize:
-        most = f"{limits.textSize} at most (limits.text-size), more as {_MULTIPART}"
+        most = f"{limits.textSize} at most (limits.text-size), more as {MULTIPART}"
         raise TooLarge(f"A form of {size} bytes: {most}")
     if size <= SMALL_BODY:
         return parse(content.read(), limits)
@@ -285,7 +289,7 @@ async def _readForm(
     def parse(raw: bytes, limits: RequestLimits) -> list[tuple[str, str]]:
         if not isDeclared and (size > SMALL_BODY or not _LOOKS_LIKE_A_FORM.fullmatch(raw)):
             raise UnsupportedMediaType(
-                f"The body has no Content-Type and is no form; send {_FORM} or {_MULTIPART}."
+                f"The body has no Content-Type and is no form; send {_FORM} or {MULTIPART}."
             )
         return _pairs(raw, limits)
 

@@ -4,7 +4,7 @@ One service over HTTP: the job list and the jobs (2.2).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 from uuid import uuid4
@@ -14,7 +14,6 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from werkzeug.exceptions import HTTPException
 
 from twuws.documents import jobDocument, jobListEnd, jobListStart, jobRef
 from twuws.errors import (
@@ -37,6 +36,7 @@ from twuws.web.admission import Admission
 from twuws.web.beforehand import Beforehand
 from twuws.web.controls import (
     IDEMPOTENCY_KEY,
+    NO_CONTROLS,
     Controls,
     readListFilters,
     readWait,
@@ -59,8 +59,9 @@ log = Logger()
 
 #: From how many jobs on a list is worth compressing.
 LONG_LIST = 100
-#: How many jobs of a list are read, and written, before others have their turn: what 5 ms do.
-PAGE = 250
+#: How many jobs of a list are read at a time, and how many are written before others have their
+#: turn: what a millisecond does.  An answer to somebody else takes four or five turns.
+PAGE, PIECE = 200, 50
 
 
 class UWSResource(Resource):
@@ -83,11 +84,11 @@ class UWSResource(Resource):
     def render(self, request: Any) -> Any:
         headers.begin(request, self._settings)
         ensureHost(request)
-        request.mountPath = tuple(request.prepath)  # Klein moves on in it
         try:
-            b"/".join(request.postpath).decode("utf-8")
+            request.below = b"/".join(request.postpath).decode("utf-8")
         except UnicodeDecodeError:
             return answers.failure(request, NotFound("There is nothing here: URLs are UTF-8."))
+        request.postpath = [b""]
         return self._klein.render(request)
 
 
@@ -97,6 +98,9 @@ class _Jobs:
 
     Every route takes all methods, with and without a slash at its end: a redirect from one
     to the other would turn a POST into a GET (A-80).
+
+    Klein is given none of the path to look at: its routes would redirect where there are two
+    slashes, and take their time for what one C{split} does.
     """
 
     app = Klein()
@@ -118,18 +122,17 @@ class _Jobs:
         if settings.access.login is not None:
             self.children["login"] = Login(settings.access.login, uws.workDirs).answer
 
-    @app.route("/", defaults={"path": ""})
-    @app.route("/<path:path>")
-    async def everything(self, request: Any, path: str) -> Any:
+    @app.route("/")
+    async def everything(self, request: Any) -> Any:
         """Find out who asks, and who answers."""
         if headers.isPreflight(request):
             return headers.answerPreflight(request)
-        name, *segments = path.rstrip("/").split("/")
+        name, *segments = request.below.rstrip("/").split("/")
         if name not in self.children:
             known = ", ".join(self.children)
             raise NotFound(f"There is no {name!r} here; there are {known}.")
         try:
-            await self.admission.admit(request, name)
+            await self.admission.admit(request, name, segments)
             return await self.children[name](request, *segments)
         finally:
             discard(request)
@@ -155,7 +158,7 @@ class _Jobs:
             limits=self.settings.limits,
         )
         if request.method in (b"GET", b"HEAD") and not isToCreate:  # there PHASE is a filter
-            return Controls()
+            return NO_CONTROLS
         keys = headers.allOf(request, IDEMPOTENCY_KEY) if isToCreate else ()
         controls = takeControls(request.args, keys)
         request.files = referenced(request.args, request.files, self.fileNames)
@@ -185,12 +188,12 @@ class _Jobs:
         first = await anext(pages, nothing)  # before anything is written: it may still fail
         if request.method == b"HEAD":
             return b""
-        paced = Paced(request, mayCompress=len(first) >= LONG_LIST)
+        paced = Paced(request, self.uws.database.reactor, mayCompress=len(first) >= LONG_LIST)
         try:
             await paced.write(jobListStart(self.uws.joblistPreamble))
-            await paced.write(self._refs(first, url))
+            await self._writePage(paced, first, url)
             async for page in pages:
-                await paced.write(self._refs(page, url))
+                await self._writePage(paced, page, url)
             await paced.write(jobListEnd())
             paced.end()
         except CancelledError:  # the client has gone
@@ -202,8 +205,11 @@ class _Jobs:
             paced.finish()
         return b""
 
-    def _refs(self, page: Any, url: str) -> bytes:
-        return b"".join(jobRef(ref, self.uws.getURLForId(ref.jobId, url)) for ref in page)
+    async def _writePage(self, paced: Paced, page: Sequence[JobRef], url: str) -> None:
+        for begin in range(0, len(page), PIECE):
+            piece = page[begin : begin + PIECE]
+            refs = (jobRef(ref, self.uws.getURLForId(ref.jobId, url)) for ref in piece)
+            await paced.write(b"".join(refs))
 
     async def create(self, request: Any) -> bytes:
         """Make a job, and run it if the request says so (2.2.3.1, A-06)."""
@@ -257,7 +263,7 @@ class _Jobs:
             uws=self.uws,
             jobId=jobId,
             request=request,
-            controls=Controls(),
+            controls=NO_CONTROLS,
             jobListURL=self._jobListURL(request),
             settings=self.settings,
             segments=segments[1:],
@@ -268,7 +274,9 @@ class _Jobs:
             handler = choose(
                 action.handlers(asked.segments) if action else handlers, methodOf(request)
             )
-            asked = replace(asked, controls=await self._read(request))
+            controls = await self._read(request)
+            if controls is not NO_CONTROLS:
+                asked = replace(asked, controls=controls)
             if action and action.isForAdministrators:
                 self.admission.checkAdministrator(request)
             else:
@@ -322,11 +330,6 @@ class _Jobs:
     def gone(self, request: Any, failure: Failure) -> bytes:
         """The client has hung up; there is nobody to answer."""
         return b""
-
-    @app.handle_errors(HTTPException)
-    def noRoute(self, request: Any, failure: Failure) -> bytes:
-        """Klein has found no route."""
-        return answers.failure(request, NotFound("There is nothing here; the jobs are at 'async'."))
 
     @app.handle_errors(Exception)
     def broken(self, request: Any, failure: Failure) -> bytes:
