@@ -13,7 +13,6 @@ from twuws.errors import Forbidden, InsufficientScope, JobNotFound, NotAuthentic
 from twuws.identity import Identity
 from twuws.tokens import TokenRules
 
-
 _NO_ADMIN = "these credentials are not good for what administrators may (admin)."
 
 
