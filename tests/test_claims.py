@@ -126,7 +126,7 @@ async def test_limit_of_a_client(services, database):
 
 
 async def test_clients_at_their_limit_are_passed_over(services):
-    """And keep nobody waiting, however many jobs of theirs are in front; a limit is theirs alone."""
+    """They keep nobody waiting, however many jobs of theirs are in front."""
     node = nodeOf(services, perOwner=1)
     first = [await queued(services["one"], client="192.0.2.1") for _ in range(5)]
     late = await queued(services["one"], client="192.0.2.2")

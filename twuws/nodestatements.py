@@ -24,18 +24,21 @@ NODE_STATEMENTS: dict[str, str] = {
     # how many jobs could have been claimed if nobody held them.
     "claim": """
         WITH RECURSIVE running AS MATERIALIZED (
-            SELECT q.service, q.owner,
-                   CASE WHEN q.owner = '' AND %(perOwner)s::integer IS NOT NULL
-                        THEN (SELECT COALESCE(j.client, '') FROM jobs j
-                              WHERE j.job_id = q.job_id) END AS client
-            FROM queue q WHERE q.claimed_at IS NOT NULL
+            SELECT service, owner, job_id, NULL AS client
+            FROM queue WHERE claimed_at IS NOT NULL
             UNION ALL
             SELECT s.service, CASE WHEN left(s.owner, 1) = ' ' THEN '' ELSE s.owner END,
-                   CASE WHEN s.owner = '' OR left(s.owner, 1) = ' ' THEN substr(s.owner, 2) END
+                   NULL, substr(s.owner, 2)
             FROM stops s JOIN nodes n ON n.node = s.node
             WHERE n.lease_ends > clock_timestamp()),
         full_clients AS MATERIALIZED (
-            SELECT client FROM running WHERE client IS NOT NULL
+            SELECT client
+            FROM (SELECT COALESCE(r.client, (SELECT COALESCE(j.client, '') FROM jobs j
+                                             WHERE j.job_id = r.job_id), '') AS client
+                  FROM running r
+                  WHERE r.owner = ''
+                    AND (SELECT count(*) FROM running WHERE owner = '')
+                        >= %(perOwner)s::integer) anonymous
             GROUP BY client HAVING count(*) >= %(perOwner)s::integer),
         waiting AS (
             (SELECT service, priority, owner FROM queue WHERE claimed_at IS NULL
