@@ -18,6 +18,7 @@ from twuws.accounts import AccountLimits
 from twuws.proxies import Proxies
 from twuws.web.bodies import SMALL, requestFactory
 from twuws.web.limits import RequestLimits
+from twuws.web.root import RootResource
 from twuws.web.settings import WebSettings
 
 #: Nobody would read so much.
@@ -171,6 +172,23 @@ async def test_who_may_not(begin, headers, where, status):
     answer = await ask(serving, head(serving.url + where, HUGE, **sent))
     assert answer.status == status
     assert ("www-authenticate" in answer.headers) == (status == 401)
+
+
+@pytest.mark.parametrize("how", ["length", "chunked"])
+@pytest.mark.parametrize(
+    "path", ["/noted/login", "/noted/capabilities", "/noted/nothing", "/noted/shared/x", "/", "/x"]
+)
+async def test_where_nothing_is_stored(begin, path, how):
+    """Nobody need be known to be told that this is too much."""
+    serving = await begin()
+    root = RootResource([serving.uws])
+    serving.port.factory.resource = root
+    url = serving.base.removesuffix("/noted") + path
+    chunk = b"%x\r\n%s\r\n" % (50_000, b"x" * 50_000)
+    pieces = [head(url, None), chunk] if how == "chunked" else [head(url, HUGE)]
+    answer = await ask(serving, *pieces)
+    assert (answer.status, "10000 bytes here" in answer.text) == (413, True)
+    await until(lambda: not uploads(serving))
 
 
 async def test_go_on(begin):

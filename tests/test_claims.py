@@ -125,13 +125,32 @@ async def test_limit_of_a_client(services, database):
     assert made[(await nodes[1].claim()).jobId] == "192.0.2.1"
 
 
-async def test_clients_have_turns(services):
-    """One who is anonymous and has queued much keeps no other waiting."""
-    node = nodeOf(services)
-    for _ in range(3):
-        await queued(services["one"], client="192.0.2.1")
+async def test_clients_at_their_limit_are_passed_over(services):
+    """They keep nobody waiting, however many jobs of theirs are in front."""
+    node = nodeOf(services, perOwner=1)
+    first = [await queued(services["one"], client="192.0.2.1") for _ in range(5)]
     late = await queued(services["one"], client="192.0.2.2")
-    assert [(await node.claim()).jobId == late for _ in range(2)] == [False, True]
+    spared = [await queued(services["one"]) for _ in range(2)]
+    records = await claimAll(node)
+    assert [one.jobId for one in records] == [first[0], late, spared[0]]
+    assert node.isLimited
+    await end(services, records[0])
+    assert (await node.claim()).jobId == first[1]
+
+
+async def test_client_of_what_was_destroyed(services):
+    """Until its work has ended, it takes the place of who made it, and not of others."""
+    node, uws = nodeOf(services, perOwner=1), services["one"]
+    await queued(uws, client="192.0.2.1")
+    record = await node.claim()
+    await node.remember(record, {"backend": "none"})
+    await uws.destroy(record.jobId)
+    again = await queued(uws, client="192.0.2.1")
+    spared = await queued(uws)
+    assert (await node.claim()).jobId == spared
+    assert await node.claim() is None
+    await node.stopped(record.jobId, record.attempt)
+    assert (await node.claim()).jobId == again
 
 
 async def test_what_is_being_stopped_takes_its_place(services):

@@ -63,8 +63,7 @@ HOLD_STATEMENTS: dict[str, str] = {
                          job_info->>'heldBecause' AS because
                   FROM jobs WHERE phase = 'HELD'
                   UNION ALL
-                  SELECT job_id, 'QUEUED', service,
-                         CASE WHEN left(owner, 1) = ' ' THEN '' ELSE owner END, queued_at, NULL
+                  SELECT job_id, 'QUEUED', service, owner, queued_at, NULL
                   FROM queue WHERE claimed_at IS NULL) c
             LEFT JOIN LATERAL (
                 SELECT h.hold_id, h.why FROM holds h
@@ -102,7 +101,7 @@ HOLD_STATEMENTS: dict[str, str] = {
             DELETE FROM queue q USING settled s WHERE q.job_id = s.job_id AND s.phase = 'HELD'),
         back AS (
             INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
-            SELECT job_id, service, COALESCE(owner, ' ' || client, ''),
+            SELECT job_id, service, COALESCE(owner, ''),
                    COALESCE((held->>'priority')::smallint, 0),
                    COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
             FROM settled WHERE phase = 'QUEUED'

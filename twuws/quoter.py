@@ -227,7 +227,6 @@ class Quoter:
             return None
         start = self._starts.get(job.jobId)
         if start is None:
-            # Who is anonymous is taken for somebody who has nothing in the queue yet.
             kind = (job.service, self._priorities.get(job.service, 0), job.owner or "")
             if kind not in self._next:
                 self._next[kind] = self._line.startOfNext(*kind)

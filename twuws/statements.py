@@ -170,7 +170,7 @@ STATEMENTS: dict[str, str] = {
             WHERE job_id = %(jobId)s
             RETURNING *)
         INSERT INTO queue (job_id, service, owner, priority, queued_at, attempt)
-        SELECT job_id, service, COALESCE(owner, ' ' || client, ''),
+        SELECT job_id, service, COALESCE(owner, ''),
                COALESCE(%(priority)s, (held->>'priority')::smallint, %(usual)s),
                COALESCE((held->>'queuedAt')::timestamptz, clock_timestamp()), attempt
         FROM moved WHERE phase = 'QUEUED'
@@ -181,14 +181,18 @@ STATEMENTS: dict[str, str] = {
     # A job that was moved to EXECUTING by hand: somebody outside does its work.
     "occupy": """
         INSERT INTO queue (job_id, service, owner, attempt, claimed_at)
-        SELECT job_id, service, COALESCE(owner, ' ' || client, ''), attempt, clock_timestamp()
+        SELECT job_id, service, COALESCE(owner, ''), attempt, clock_timestamp()
         FROM jobs WHERE job_id = %(jobId)s
         ON CONFLICT (job_id) DO UPDATE SET claimed_at = clock_timestamp()""",
-    # Takes a job off the queue.  If its work is still there, that is to be ended.
+    # Takes a job off the queue.  If its work is still there, that is to be ended; until then it
+    # counts for whoever made it, who is known by a space and the client if that is nobody.
     "dequeue": """
         WITH gone AS (DELETE FROM queue WHERE job_id = %(jobId)s RETURNING *)
         INSERT INTO stops (job_id, service, owner, attempt, node, host, ref, remove_directory)
-        SELECT job_id, service, owner, attempt, node, host, ref, %(removeDirectory)s
+        SELECT job_id, service,
+               CASE WHEN owner <> '' THEN owner ELSE COALESCE(
+                   (SELECT ' ' || j.client FROM jobs j WHERE j.job_id = gone.job_id), '') END,
+               attempt, node, host, ref, %(removeDirectory)s
         FROM gone WHERE node IS NOT NULL AND NOT %(ended)s
         ON CONFLICT (job_id, attempt) DO NOTHING
         RETURNING job_id""",

@@ -16,6 +16,7 @@ from twuws.web.admission import Admission
 from twuws.web.controls import IDEMPOTENCY_KEY
 from twuws.web.identifying import identityOf
 from twuws.web.jsonbodies import isJSON
+from twuws.web.limits import LITTLE_BODY
 from twuws.web.origin import clientOf, ensureHost
 from twuws.web.settings import WebSettings
 
@@ -64,6 +65,20 @@ def whoToAsk(request: Any) -> BeforeBody | None:
     return found
 
 
+#: Where nothing is made and nothing stored.
+LITTLE = Room(
+    most=LITTLE_BODY,
+    beyond=lambda size: TooLarge(f"A body can have {LITTLE_BODY} bytes here."),
+)
+
+
+async def nothingMuch(request: Any, size: int | None) -> Room:
+    """The C{beforeBody} of what has no use for bodies."""
+    if size is not None and size > LITTLE.most:
+        raise LITTLE.beyond(size)
+    return LITTLE
+
+
 class Beforehand:
     """
     What one service says of a body that has not come.
@@ -84,11 +99,11 @@ class Beforehand:
         request.mountPath = tuple(request.prepath)
         name, *way = [one.decode("utf-8", "replace") for one in request.postpath] or [""]
         segments = [one for one in way if one]
-        if name not in ("async", "sync"):
-            return None
         try:
-            await self._admission.admit(request, name, segments)
-            room = await self._room(request, name, segments)
+            room: Room | None = LITTLE
+            if name in ("async", "sync"):
+                await self._admission.admit(request, name, segments)
+                room = await self._room(request, name, segments)
             if room is not None and size is not None and size > room.most:
                 raise room.beyond(size)
         except UWSError as e:
