@@ -25,6 +25,7 @@ from twisted.web.server import Request
 
 from twuws.endings import whyOf
 from twuws.errors import TooLarge, Unavailable, UWSError
+from twuws.logs import toldURI
 from twuws.web import answers, headers
 from twuws.web.jsonbodies import isJSON
 from twuws.web.settings import WebSettings
@@ -94,6 +95,14 @@ class SpooledRequest(Request):
         self._received = 0
         self._refusal: UWSError | None = None
         self._lingering: Any = None
+
+    def __repr__(self) -> str:
+        """
+        What logs say of it.  Twisted's own is an error for bytes that are no ASCII, and has the
+        query, in which secrets can be.
+        """
+        uri = toldURI(self.uri).decode("ascii", "backslashreplace")
+        return f"<{type(self).__name__} {self.method.decode('ascii', 'backslashreplace')} {uri}>"
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
