@@ -23,7 +23,7 @@ from tests.test_admin import empty as empty
 from tests.test_admin import place as place
 from tests.working import until, waitUntil
 from twuws.web.bodies import requestFactory
-from twuws.web.channel import ConnectionLimits
+from twuws.web.channel import CHUNKS_AT_A_TIME, ConnectionLimits
 from twuws.web.settings import WebSettings
 from twuws.web.site import PoliteSite
 
@@ -449,6 +449,31 @@ async def test_many_requests_at_a_time(begin):
     for one in both:
         assert (await one.answer()).count(b"HTTP/1.1 200 OK") == 101
     assert len(set(peers[:10])) == 2
+
+
+async def test_chunks_take_turns(begin):
+    """Little of a body in chunks is read at a time, for it may be a thousand of them."""
+    serving = await begin()
+    sizes = []
+
+    def make(channel, *args, **more):
+        request = factory(channel, *args, **more)
+        chunk = request.handleContentChunk
+
+        def handle(data):
+            sizes.append(channel.transport.bufferSize)
+            chunk(data)
+
+        request.handleContentChunk = handle
+        return request
+
+    factory, serving.site.requestFactory = serving.site.requestFactory, make
+    one = await client(serving)
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    await one.send(chunked + b"1\r\na\r\n1\r\n=\r\n0\r\n\r\n")
+    await one.send(HEAD + b"Connection: close\r\nContent-Length: 3\r\n\r\nb=c")
+    assert (await one.answer()).count(b"HTTP/1.1 303") == 2
+    assert sizes == [CHUNKS_AT_A_TIME, CHUNKS_AT_A_TIME, 65536]
 
 
 async def test_answers_come_in_order(begin):

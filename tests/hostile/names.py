@@ -86,6 +86,11 @@ def _odd() -> list[bytes]:
     return [re.sub(rb'(["\\])', rb"\\\1", one) for one in texts] + more
 
 
+def _plain(name: bytes) -> bytes:
+    """As it is without the quotes of a header."""
+    return re.sub(rb"\\(.)", rb"\1", name)
+
+
 @attack("files with names that lead elsewhere, are long, or cannot be", disk=8 * 2**20)
 def uploads(service: Service) -> str:
     client, taken, refused = Client(service.port), 0, 0
@@ -95,6 +100,8 @@ def uploads(service: Service) -> str:
             b'name="file"; filename="%s"' % name,
             b"name=\"file\"; filename*=UTF-8''" + b"".join(b"%%%02x" % byte for byte in name),
             b'name="%s"; filename="a"' % name,
+            b'name="UPLOAD"\r\n\r\nt1,param:%s\r\n--b\r\n'
+            b'Content-Disposition: form-data; name="%s"; filename="a"' % (_plain(name), name),
         ):
             body = b"--b\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n--b--\r\n"
             answer = client.post(WORK, body % (part, CONTENT), MULTIPART)

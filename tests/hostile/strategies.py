@@ -45,7 +45,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
     "If-None-Match": ("*", '"a"', 'W/"a"', '"', "a,b", "\xff"),
     "If-Match": ("*", '"a"'),
     "If-Modified-Since": ("Sun, 29 Nov 2026 09:15:35 GMT", "yesterday", "0", "\xff",
-                          "Sun, 99 Nov 99999 99:99:99 GMT"),
+                          "Sun, 99 Nov 99999 99:99:99 GMT", ";", " ;a"),
     "If-Unmodified-Since": ("yesterday",),
     "If-Range": ('"a"', "Sun, 29 Nov 2026 09:15:35 GMT", "\xff"),
     "Authorization": ("Basic", "Basic YTpi", "Basic !", "Basic " + "A" * 99, "Bearer",

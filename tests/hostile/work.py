@@ -115,8 +115,10 @@ class Odd(UWSJob):
             events.write("[" * 100_000 + "\n" + "x" * 2_000_000 + "\n")
 
     def _says(self) -> None:
-        """Fails with lines that would be those of a log."""
+        """Fails with lines that would be those of a log, and has found where the runner's go."""
         line = "2026-01-01T00:00:00+0000 [forged#info] root did it"
+        with Path(f"/proc/{os.getppid()}/fd/2").open("w") as ofRunner:
+            ofRunner.write(f"a\r\n{line}\x1b[2J\x9b2J\n{line}\r{line}\u2028{line}\n")
         print(f"a\r\n{line}\x1b[2J")  # noqa: T201, what it prints is kept
         raise JobFailure(f"a\n{line}\r{line}\u2028{line}\x1b[2J", f"<script>\n{line}")
 

@@ -28,6 +28,7 @@ from twisted.web.server import Request
 
 from twuws.endings import whyOf
 from twuws.errors import BadRequest, TooLarge, Unavailable, UWSError
+from twuws.logs import toldURI
 from twuws.web import answers, headers
 from twuws.web.beforehand import Room, mayHaveFiles, whoToAsk
 from twuws.web.multipart import MULTIPART, Form, boundaryOf
@@ -105,6 +106,14 @@ class SpooledRequest(Request):
         self._room: Room | None = None
         self._awaited: list[str] = []
         self.form: Form | None = None
+
+    def __repr__(self) -> str:
+        """
+        What logs say of it.  Twisted's own is an error for bytes that are no ASCII, and has the
+        query, in which secrets can be.
+        """
+        uri = toldURI(self.uri).decode("ascii", "backslashreplace")
+        return f"<{type(self).__name__} {self.method.decode('ascii', 'backslashreplace')} {uri}>"
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""

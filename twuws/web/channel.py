@@ -19,6 +19,10 @@ from twuws.proxies import networkOf
 
 log = Logger()
 
+#: How much of a body in chunks is read before others have their turn, bytes: it may be a thousand
+#: chunks, each of which takes some ten microseconds.
+CHUNKS_AT_A_TIME = 8192
+
 #: How long whoever was refused has to read why, s, and what they may send meanwhile, bytes.
 LINGER = 2.0
 LINGER_BYTES = 2**20
@@ -89,6 +93,7 @@ class GuardedChannel(HTTPChannel):
         self._isPaused = False
         self._answered: Any = None
         self._turn: Any = None
+        self._usualSize: int | None = None
 
     def connectionMade(self) -> None:
         limits = self.site.limits
@@ -144,11 +149,16 @@ class GuardedChannel(HTTPChannel):
         self._doing = _Doing.BODY
         hasRate = limits.bodyRate is not None
         self._readBy = self.site.reactor.seconds() + limits.bodyGrace if hasRate else None
+        if self.requests[-1].requestHeaders.hasHeader(b"transfer-encoding"):
+            self._usualSize = getattr(self.transport, "bufferSize", None)
+            self.transport.bufferSize = CHUNKS_AT_A_TIME
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         self._doing = _Doing.ANSWER
         self._readBy = None
+        if self._usualSize is not None:
+            self.transport.bufferSize, self._usualSize = self._usualSize, None
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
