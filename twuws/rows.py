@@ -63,7 +63,7 @@ def storable(text: str | None) -> str | None:
 
 def _restore(value: Any) -> Any:
     """Undo L{_protect}."""
-    return _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
+    return value and _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
 
 
 def fromRow(row: Row) -> JobRecord:

@@ -101,8 +101,12 @@ STATEMENTS: dict[str, str] = {
         INSERT INTO secrets (name, value) VALUES (%(name)s, %(value)s)
         ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
         RETURNING value""",
+    # Nothing but what the record of a job has: each column more takes its time.
     "getJob": """
-        SELECT * FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
+        SELECT service, job_id, phase, owner, run_id, creation_time, start_time, end_time,
+               execution_duration, destruction, quote, parameters, results, error, job_info,
+               attempt, is_listed
+        FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
     # For changes; "now" is what the rules about times go by.
     "lockJob": """
         SELECT *, date_trunc('milliseconds', clock_timestamp()) AS now

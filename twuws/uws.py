@@ -250,6 +250,11 @@ class UWS(DestroyableJobs):
         workDir = self.workDirs.forJob(job.jobId)
         inDoubt = False
 
+        def place() -> None:
+            workDir.create()
+            if files is not None:
+                files.adopt(job.parameters)
+
         async def insert() -> str:
             nonlocal inDoubt
             try:
@@ -259,9 +264,7 @@ class UWS(DestroyableJobs):
                 raise
 
         try:
-            await self.storing(workDir.create)
-            if files is not None:
-                await self.storing(files.adopt, job.parameters)
+            await self.storing(place)
             made = await self._persistently(insert, timeout)
         except BaseException:
             if inDoubt:  # the row may be there all the same; if it is not, the Sweeper comes

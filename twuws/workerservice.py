@@ -5,6 +5,7 @@ The service that C{twistd uws} runs: a database, jobs and HTTP.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import resource
 import signal
@@ -100,6 +101,9 @@ class WorkerService(Service):
         else:
             log.info("twuws runs jobs of {names}", names=names)
         self._jobServices = jobServices
+        # What there is by now stays.  To look through it for garbage took 50 ms, every 1,500
+        # requests or so, in which nobody was answered; now it takes 1.5.
+        gc.freeze()
 
     async def _dsn(self) -> str:
         """Where the database is; if it is our own, it is started."""

@@ -4,6 +4,9 @@ Jobs as the XML of UWS 1.1 (2.2.2): the job, the list of jobs, parameters, resul
 Clients look for the literal prefixes C{uws} and C{xlink}, and some for a declared C{xlink}
 where nothing uses it, so every document element declares the same three.
 
+They are put together as text, which takes half of the time that lxml takes: clients poll
+documents, and lists are long.
+
 Whatever a client or a job class put into a job, the document is well-formed and valid: a
 parameter's value that XML 1.0 cannot carry is given by reference (2.2.2.4), and in all else
 a character that it cannot carry becomes U+FFFD (A-32).
@@ -16,8 +19,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
-
-from lxml import etree
 
 from twuws.jobs import JobError, JobRef, Result, UWSJob
 from twuws.phases import ABORTED, ARCHIVED, ERROR
@@ -35,6 +36,7 @@ XSI = "http://www.w3.org/2001/XMLSchema-instance"
 JOB_INFO = "urn:x-twuws:jobinfo"
 
 _PREFIXES = {"uws": UWS, "xlink": XLINK, "xsi": XSI}
+_DECLARED = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in _PREFIXES.items())
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 #: The phases in which a document may say what went wrong (A-09): where a job has an
@@ -65,38 +67,34 @@ def jobDocument(job: UWSJob, url: str, preamble: str = "") -> bytes:
     @param url: the job's, absolute, without a slash at its end.
     @param preamble: XML for before the document element, such as a stylesheet instruction.
     """
-    root = _root("job", version="1.1")
-    _add(root, "jobId", job.jobId)
-    if job.runId is not None:
-        _add(root, "runId", job.runId)
-    _addNillable(root, "ownerId", job.owner)
-    _add(root, "phase", job.phase)
-    _addNillable(root, "quote", job.quote)
-    _add(root, "creationTime", formatInstant(job.creationTime))
-    _addNillable(root, "startTime", job.startTime)
-    _addNillable(root, "endTime", job.endTime)
-    _add(root, "executionDuration", str(job.executionDuration))
-    _addNillable(root, "destruction", job.destruction)
-    _addParameters(_add(root, "parameters"), job, url)
-    _addResults(_add(root, "results"), job, url)
+    parts = [
+        _element("jobId", job.jobId),
+        "" if job.runId is None else _element("runId", job.runId),
+        _nillable("ownerId", job.owner),
+        _element("phase", job.phase),
+        _nillable("quote", job.quote),
+        _element("creationTime", formatInstant(job.creationTime)),
+        _nillable("startTime", job.startTime),
+        _nillable("endTime", job.endTime),
+        _element("executionDuration", str(job.executionDuration)),
+        _nillable("destruction", job.destruction),
+        _group("uws:parameters", _parameters(job, url, "    "), "  "),
+        _group("uws:results", _results(job, url, "    "), "  "),
+    ]
     if job.error is not None and job.phase in _FAILED:
-        _addError(root, job.error)
-    _addJobInfo(root, job.jobInfo)
-    return _document(root, preamble)
+        parts.append(_error(job.error))
+    parts.append(_jobInfo(job.jobInfo))
+    return _document("job", "".join(parts), preamble, ' version="1.1"')
 
 
 def parametersDocument(job: UWSJob, url: str, preamble: str = "") -> bytes:
     """A job's C{uws:parameters} alone; it has no version (S-007).  See L{jobDocument}."""
-    root = _root("parameters")
-    _addParameters(root, job, url)
-    return _document(root, preamble)
+    return _document("parameters", _parameters(job, url, "  "), preamble)
 
 
 def resultsDocument(job: UWSJob, url: str, preamble: str = "") -> bytes:
     """A job's C{uws:results} alone; it has no version (S-007).  See L{jobDocument}."""
-    root = _root("results")
-    _addResults(root, job, url)
-    return _document(root, preamble)
+    return _document("results", _results(job, url, "  "), preamble)
 
 
 def parameterURL(url: str, name: str) -> str:
@@ -119,15 +117,12 @@ def jobListDocument(refs: Iterable[tuple[JobRef, str]], preamble: str = "") -> b
 
 def jobListStart(preamble: str = "") -> bytes:
     """What comes before the first L{jobRef}."""
-    declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in _PREFIXES.items())
-    return f'{_before(preamble)}<uws:jobs {declared} version="1.1">\n'.encode()
+    return f'{_before(preamble)}<uws:jobs{_DECLARED} version="1.1">\n'.encode()
 
 
 def jobRef(ref: JobRef, url: str) -> bytes:
     """
     One job of the list, with the absolute URL that it has.
-
-    Called for each of maybe 100,000 jobs, and so not made with lxml: 6 µs rather than 30.
     """
     runId = "" if ref.runId is None else f"<uws:runId>{_escaped(ref.runId)}</uws:runId>"
     owner = (
@@ -166,16 +161,19 @@ def _escapedAttribute(text: str) -> str:
 # The parts of a job.
 
 
-def _addParameters(parent: etree._Element, job: UWSJob, url: str) -> None:
+def _parameters(job: UWSJob, url: str, indent: str) -> str:
     # In the order of their declarations, for the database keeps none.
     declared = {name: place for place, name in enumerate(job.declarations)}
+    parts = []
     for name in sorted(job.parameters, key=lambda name: declared.get(name, len(declared))):
         values = job.parameters[name]
         for value in values:
             content, byReference = _parameterContent(name, value, url, len(values) > 1)
-            one = _add(parent, "parameter", content, id=name)
+            attributes = f' id="{_escapedAttribute(name)}"'
             if byReference:
-                one.set("byReference", "true")
+                attributes += ' byReference="true"'
+            parts.append(_element("parameter", content, indent, attributes))
+    return "".join(parts)
 
 
 def _parameterContent(name: str, value: Value, url: str, several: bool) -> tuple[str, bool]:
@@ -191,34 +189,35 @@ def _parameterContent(name: str, value: Value, url: str, several: bool) -> tuple
     return parameterURL(url, value.file if several else name), True
 
 
-def _addResults(parent: etree._Element, job: UWSJob, url: str) -> None:
+def _results(job: UWSJob, url: str, indent: str) -> str:
+    parts = []
     for result in job.results:
-        one = _add(parent, "result", id=result.id)
-        one.set(f"{{{XLINK}}}type", "simple")
-        one.set(f"{{{XLINK}}}href", xmlText(resultURL(url, result)))
-        if result.size is not None:
-            one.set("size", str(result.size))
-        if result.mediaType:
-            one.set("mime-type", xmlText(result.mediaType))
+        size = "" if result.size is None else f' size="{result.size}"'
+        mediaType = _escapedAttribute(result.mediaType)
+        parts.append(
+            f'{indent}<uws:result id="{_escapedAttribute(result.id)}" xlink:type="simple"'
+            f' xlink:href="{_escapedAttribute(resultURL(url, result))}"{size}'
+            + (f' mime-type="{mediaType}"/>\n' if mediaType else "/>\n")
+        )
+    return "".join(parts)
 
 
-def _addError(parent: etree._Element, error: JobError) -> None:
-    """Add the C{errorSummary}; it promises detail only where there is more (A-10)."""
+def _error(error: JobError) -> str:
+    """The C{errorSummary}; it promises detail only where there is more (A-10)."""
     kind = "transient" if error.type == "transient" else "fatal"
     detail = "true" if error.detail else "false"
-    _add(_add(parent, "errorSummary", type=kind, hasDetail=detail), "message", error.message)
+    attributes = f' type="{kind}" hasDetail="{detail}"'
+    return _group("uws:errorSummary", _element("message", error.message, "    "), "  ", attributes)
 
 
-def _addJobInfo(parent: etree._Element, info: Mapping[str, Any]) -> None:
+def _jobInfo(info: Mapping[str, Any]) -> str:
     """
-    Add the C{jobInfo}, unless it would be empty: an element for each name, never bare text.
+    The C{jobInfo}, unless it would be empty: an element for each name, never bare text.
 
     A list repeats its element, C{None} is nil, and mappings are nested elements.
     """
-    if any(_informative(info)):
-        place = etree.SubElement(parent, f"{{{UWS}}}jobInfo", nsmap={"info": JOB_INFO})
-        for name, value in _informative(info):
-            _addInfo(place, name, value)
+    parts = "".join(_info(name, value, "    ") for name, value in _informative(info))
+    return parts and _group("uws:jobInfo", parts, "  ", f' xmlns:info="{JOB_INFO}"')
 
 
 def _informative(info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -228,22 +227,19 @@ def _informative(info: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, one
 
 
-def _addInfo(parent: etree._Element, name: str, value: Any) -> None:
-    one = etree.SubElement(parent, f"{{{JOB_INFO}}}{_elementName(name)}")
+def _info(name: str, value: Any, indent: str) -> str:
+    tag = f"info:{_elementName(name)}"
     if value is None:
-        one.set(f"{{{XSI}}}nil", "true")
-    elif isinstance(value, Mapping):
-        for key, inner in _informative(value):
-            _addInfo(one, key, inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            _addInfo(one, "item", inner)
-    elif isinstance(value, bool):
-        one.text = "true" if value else "false"
-    elif isinstance(value, datetime):
-        one.text = formatInstant(value)
+        return f'{indent}<{tag} xsi:nil="true"/>\n'
+    if isinstance(value, Mapping | list | tuple):
+        inner = _informative(value if isinstance(value, Mapping) else {"item": value})
+        parts = (_info(key, one, indent + "  ") for key, one in inner)
+        return _group(tag, "".join(parts), indent)
+    if isinstance(value, bool):
+        text = "true" if value else "false"
     else:
-        one.text = xmlText(str(value))
+        text = formatInstant(value) if isinstance(value, datetime) else str(value)
+    return f"{indent}<{tag}>{_escaped(text)}</{tag}>\n"
 
 
 def _elementName(name: str) -> str:
@@ -259,30 +255,27 @@ def _elementName(name: str) -> str:
 # Elements.
 
 
-def _root(name: str, **attributes: str) -> etree._Element:
-    return etree.Element(f"{{{UWS}}}{name}", attributes, nsmap=_PREFIXES)
+def _element(name: str, text: str, indent: str = "  ", attributes: str = "") -> str:
+    return f"{indent}<uws:{name}{attributes}>{_escaped(text)}</uws:{name}>\n"
 
 
-def _add(
-    parent: etree._Element, name: str, text: str | None = None, **attributes: str
-) -> etree._Element:
-    one = etree.SubElement(parent, f"{{{UWS}}}{name}")
-    for key, value in attributes.items():
-        one.set(key, xmlText(value))
-    if text is not None:
-        one.text = xmlText(text)
-    return one
-
-
-def _addNillable(parent: etree._Element, name: str, value: str | datetime | None) -> None:
-    """Add an element that is nil where there is nothing to say, never empty (S-003, S-004)."""
-    one = _add(parent, name, formatInstant(value) if isinstance(value, datetime) else value)
+def _nillable(name: str, value: str | datetime | None) -> str:
+    """An element that is nil where there is nothing to say, never empty (S-003, S-004)."""
     if not value:
-        one.set(f"{{{XSI}}}nil", "true")
+        return f'  <uws:{name} xsi:nil="true"/>\n'
+    return _element(name, formatInstant(value) if isinstance(value, datetime) else value)
 
 
-def _document(root: etree._Element, preamble: str) -> bytes:
-    return _before(preamble).encode() + etree.tostring(root, encoding="UTF-8", pretty_print=True)
+def _group(tag: str, parts: str, indent: str, attributes: str = "") -> str:
+    """An element of other elements, each of which ends its line."""
+    if not parts:
+        return f"{indent}<{tag}{attributes}/>\n"
+    return f"{indent}<{tag}{attributes}>\n{parts}{indent}</{tag}>\n"
+
+
+def _document(name: str, parts: str, preamble: str, attributes: str = "") -> bytes:
+    root = _group(f"uws:{name}", parts, "", _DECLARED + attributes)
+    return (_before(preamble) + root).encode()
 
 
 def _before(preamble: str) -> str:

@@ -42,6 +42,10 @@ _REPLACED = (errno.ELOOP, errno.ENXIO)
 #: In how many ranges of a file a client can be interested.
 MOST_RANGES = 8
 
+#: How much of a file is read, and written, at a time, bytes.  Twisted's 64 kB are four times as
+#: many turns of the reactor, each with what it takes to see who reads how fast: a tenth more CPU.
+PIECE = 256 * 2**10
+
 TEXT = "text/plain; charset=utf-8"
 
 #: What browsers show, and in which there is nothing that they would do.
@@ -197,6 +201,11 @@ class _Leaf(File):
 
     def openForReading(self) -> IO[bytes]:
         return self._opened
+
+    def makeProducer(self, request: Any, fileForReading: IO[bytes]) -> Any:
+        producer = super().makeProducer(request, fileForReading)
+        producer.bufferSize = PIECE
+        return producer
 
 
 def file(

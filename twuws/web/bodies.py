@@ -117,6 +117,9 @@ class SpooledRequest(Request):
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
+        if length == 0:
+            self.content = BytesIO()
+            return
         contentType = headers.textOf(self, "content-type") or ""
         most = self._maximumBody = self._mostOf(contentType)
         if most is not None and length is not None and length > most:
@@ -223,6 +226,8 @@ class SpooledRequest(Request):
 
     def _withoutHost(self, target: bytes) -> bytes:
         """The path of a target that is a URL; its host is the C{Host} (RFC 9112, 3.2.2)."""
+        if target.startswith(b"/"):
+            return target
         found = re.fullmatch(rb"https?://([^/?]+)(.*)", target, re.IGNORECASE | re.DOTALL)
         if found is None:
             return target

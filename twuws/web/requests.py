@@ -298,6 +298,8 @@ async def _readForm(
 
 def _pairs(raw: bytes, limits: RequestLimits) -> list[tuple[str, str]]:
     """Names and values of a query or a form.  Latin-1 brings the bytes through urllib."""
+    if not raw:
+        return []
     text = raw.decode("latin-1").rstrip("\r\n")
     if text.count("&") >= limits.parameters:
         raise tooMany(limits)

@@ -264,7 +264,6 @@ class _Jobs:
             jobId=jobId,
             request=request,
             controls=NO_CONTROLS,
-            jobListURL=self._jobListURL(request),
             settings=self.settings,
             segments=segments[1:],
             found=await self._jobFor(request, jobId),  # a 404 comes first (D-043)

@@ -106,7 +106,6 @@ class Shared:
             jobId=jobId,
             request=request,
             controls=Controls(),
-            jobListURL=f"{base}/shared",
             settings=self._settings,
             segments=tuple(below[1:]),
             found=await self._uws.getJob(jobId),

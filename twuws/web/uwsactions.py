@@ -31,6 +31,7 @@ from twuws.values import FileValue
 from twuws.web import answers
 from twuws.web.controls import Controls, takeControls
 from twuws.web.identifying import askerOf
+from twuws.web.origin import resourceURL
 from twuws.web.requests import readValue, referenced
 from twuws.web.settings import WebSettings
 from twuws.web.xmlbodies import checkDocuments
@@ -46,7 +47,6 @@ class Asked:
     @ivar request: Twisted's, with C{args} and C{files} in nevow style.
     @ivar controls: the control parameters, which C{args} does not have any more.
     @ivar segments: what follows the child's name in the URL.
-    @ivar jobListURL: as the client knows it.
     @ivar settings: of the L{UWSResource} that was asked.
     @ivar found: the job as it was when the request came, which its asker may see.
     """
@@ -55,10 +55,14 @@ class Asked:
     jobId: str
     request: Any
     controls: Controls
-    jobListURL: str
     settings: WebSettings = field(default_factory=WebSettings)
     segments: tuple[str, ...] = field(default=())
     found: UWSJob
+
+    @property
+    def jobListURL(self) -> str:
+        """The job list's URL, as the client knows it."""
+        return resourceURL(self.request, self.settings) + "/async"
 
     @property
     def jobURL(self) -> str:
