@@ -209,9 +209,9 @@ class Fuzzer:
         while True:
             outcome.descriptors = target.descriptors() - descriptors
             outcome.disk = target.stored()
-            isDone = outcome.descriptors <= SPARE and not outcome.disk
+            outcome.left = target.files()
+            isDone = outcome.descriptors <= SPARE and not outcome.disk and not outcome.left
             if isDone or time.monotonic() > until:
-                outcome.left = target.files()
                 return
             time.sleep(0.2)
 
