@@ -16,7 +16,7 @@ and on two cores, of which PostgreSQL and the load take their part, it leaves a 
           Accept, and five headers more
     ====  ======================================================================
 
-No function has more than 3 % of it.
+No function has more than 5 % of it.
 """
 
 from __future__ import annotations
