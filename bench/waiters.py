@@ -1,9 +1,10 @@
 """
 Many who wait for jobs, in one process: C{python -m bench.waiters}.
 
-Its first line of stdin is C{{"port", "paths"}}: each path is asked for on a connection of its own.
-It answers each further line C{{"last"}} with what has been answered from there on: the number of
-each path, and when that was by the monotonic clock, which is the same in all processes.
+Each line of its stdin is a wish, C{{"port", "paths", "last"}}.  It adds some who wait, each for a
+path, on a connection of its own; numbers count from 0 over all paths.  The answer is what has been
+answered from number C{last} on, in the order of answers: the number of its path, and when that was
+by the monotonic clock, which is the same in all processes.
 """
 
 from __future__ import annotations
@@ -19,14 +20,9 @@ from bench.client import getRequest
 
 def main() -> None:
     """Ask for all, and tell of their answers."""
-    wish = json.loads(sys.stdin.readline())
-    poll, places, held = select.epoll(), {}, []
-    for number, path in enumerate(wish["paths"]):
-        one = socket.create_connection(("127.0.0.1", wish["port"]))
-        one.sendall(getRequest(wish["port"], path).encode())
-        places[one.fileno()] = number
-        held.append(one)
-        poll.register(one.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+    poll = select.epoll()
+    places: dict[int, int] = {}
+    held: list[socket.socket] = []
     poll.register(0, select.EPOLLIN)
     answered: list[tuple[int, float]] = []
     while True:
@@ -37,7 +33,14 @@ def main() -> None:
             line = sys.stdin.readline()
             if not line:
                 return
-            sys.stdout.write(json.dumps(answered[json.loads(line)["last"] :]) + "\n")
+            wish = json.loads(line)
+            for path in wish["paths"]:
+                one = socket.create_connection(("127.0.0.1", wish["port"]))
+                one.sendall(getRequest(wish["port"], path).encode())
+                places[one.fileno()] = len(held)
+                held.append(one)
+                poll.register(one.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+            sys.stdout.write(json.dumps(answered[wish["last"] :]) + "\n")
             sys.stdout.flush()
 
 

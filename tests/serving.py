@@ -133,10 +133,12 @@ def text(job, path):
     return found[0].text
 
 
-async def serve(database, directory, jobClass=Noted, slots=2, settings=None, makeSite=None, **more):
+async def serve(
+    database, directory, jobClass=Noted, slots=2, settings=None, makeSite=None, node=None, **more
+):
     """
-    Start a service; whoever does stops it.  C{settings} are L{WebSettings}; C{makeSite} makes a
-    site of a resource.
+    Start a service; whoever does stops it.  C{settings} are L{WebSettings}, and C{node}
+    L{NodeSettings}; C{makeSite} makes a site of a resource.
     """
     from twisted.internet import reactor
     from twisted.web.resource import Resource
@@ -153,7 +155,7 @@ async def serve(database, directory, jobClass=Noted, slots=2, settings=None, mak
     )
     root = Resource()
     root.putChild(b"noted", UWSResource(uws, settings))
-    jobServices = JobServices([uws], slots=slots)
+    jobServices = JobServices([uws], slots=slots, settings=node)
     jobServices.startService()
     site = makeSite(root) if makeSite else Site(root, parsePOSTFormSubmission=False)
     port = reactor.listenTCP(0, site, interface="127.0.0.1")

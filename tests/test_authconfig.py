@@ -79,7 +79,9 @@ def test_services(load):
 
 async def test_tokens(load):
     text = PASSWORDS + "[auth.tokens]\nlifetime = 60\nlogin-lifetime = 30\nlogin = false\n"
-    assert access(load, text).tokens == TokenRules(lifetime=60, loginLifetime=30, login=False)
+    text += "cleartext = true\n"
+    rules = TokenRules(lifetime=60, loginLifetime=30, login=False, cleartext=True)
+    assert access(load, text).tokens == rules
     assert access(load, "[auth.tokens]\n").tokens == TokenRules()
     database = Database("postgresql://nowhere.invalid/x")
     for text, ways, canLogIn in (

@@ -6,10 +6,12 @@ import base64
 import socket
 from dataclasses import replace
 from io import BytesIO
+from urllib.request import urlopen
 
 import pytest
 from pytest_twisted import blockon
 from pyvo.auth import AuthSession
+from pyvo.dal.tap import AsyncTAPJob
 from pyvo.io.vosi import parse_capabilities
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred
@@ -361,10 +363,16 @@ async def methods(serving, **more):
     assert answer.status == 200, answer.text
     found = {}
     for capability in valid(answer.content):
-        (interface,) = capability.iterfind("interface")
-        (url,) = interface.iterfind("accessURL")
+        first, *others = capability.iterfind("interface")
+        (url,) = first.iterfind("accessURL")
         path = url.text.removeprefix(serving.base)
-        found[path] = [one.get("standardID") for one in interface.iterfind("securityMethod")]
+        ways = [one.get("standardID") for one in first.iterfind("securityMethod")]
+        assert (url.get("use"), len(others)) == ("full", path == "/async" and bool(ways))
+        for one in others:  # the same for all below it
+            assert [u.get("use") for u in one.iterfind("accessURL")] == ["base"]
+            assert [m.get("standardID") for m in one.iterfind("securityMethod")] == ways
+            assert one.findtext("accessURL") == url.text
+        found[path] = ways
     return found, challengesOf(answer)
 
 
@@ -408,8 +416,35 @@ async def test_pyvo_reads_them(start):
     session = AuthSession()
     session.update_from_capabilities(parse_capabilities(BytesIO(answer.content)))
     session.credentials.set_password("alice", "ecila")
-    response = await deferToThread(session.get, serving.url)
-    assert (response.status_code, response.headers["x-vo-authenticated"]) == (200, "alice")
+    job = await serving.create({"label": "x"}, headers=basic("alice"))
+    for url in (serving.url, job, job + "/owner", job + "/phase"):
+        response = await deferToThread(session.get, url)
+        assert (response.status_code, response.headers["x-vo-authenticated"]) == (200, "alice")
+    response = await deferToThread(session.post, job + "/phase", data={"PHASE": "ABORT"})
+    assert response.status_code == 200
+    assert "ABORTED" in response.text
+
+
+@pytest.mark.filterwarnings("ignore::pyvo.utils.xml.exceptions.XMLWarning")
+async def test_pyvo_runs_a_job(start):
+    """A whole one, with its own class for jobs, told nothing but who somebody is."""
+    serving = await start()
+
+    def run():
+        session = AuthSession()
+        session.credentials.set_password("alice", "ecila")
+        with urlopen(serving.base + "/capabilities", timeout=20) as answer:
+            found = BytesIO(answer.read())
+        session.update_from_capabilities(parse_capabilities(found))
+        made = session.post(serving.url, data={"label": "x"}, allow_redirects=False)
+        job = AsyncTAPJob(made.headers["location"], session=session)
+        found = [job.owner, job.phase]
+        job.abort()
+        found.append(job.phase)
+        job.delete()
+        return found
+
+    assert await deferToThread(run) == ["alice", "PENDING", "ABORTED"]
 
 
 # What other sites have browsers do

@@ -54,8 +54,8 @@ def nodeOf(services, **limits):
     return Node(table, list(services), 1, NodeSettings(limits=RunLimits(**limits)))
 
 
-async def queued(uws, owner=None, priority=None):
-    jobId = await uws.getNewJobId(owner=owner)
+async def queued(uws, owner=None, priority=None, client=None):
+    jobId = await uws.getNewJobId(owner=owner, client=client)
     await uws.run(jobId, priority=priority)
     return jobId
 
@@ -99,13 +99,58 @@ async def test_limit_of_a_service(services):
 
 
 async def test_limit_of_an_owner(services):
-    """It counts in all services together; who is anonymous is one."""
+    """It counts in all services together; anonymous clients that are not told apart are one."""
     node = nodeOf(services, perOwner=2)
     for uws in services.values():
         for owner in ("a", "a", "b", None, None):
             await queued(uws, owner)
     records = await claimAll(node)
     assert Counter(record.owner for record in records) == {"a": 2, "b": 2, None: 2}
+
+
+async def test_limit_of_a_client(services, database):
+    """Who is anonymous is one with those from the same place, at all services and nodes."""
+    nodes = [nodeOf(services, perOwner=2), nodeOf(services, perOwner=2)]
+    made = {}
+    for uws in services.values():
+        for client in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::/64"):
+            made[await queued(uws, client=client)] = client
+    records = [one for node in nodes for one in await claimAll(node)]
+    assert Counter(made[one.jobId] for one in records) == {"192.0.2.1": 2, "2001:db8::/64": 2}
+    stopped = next(one for one in records if made[one.jobId] == "192.0.2.1")
+    await nodes[0].remember(stopped, {"backend": "none"})
+    await services[stopped.service].abort(stopped.jobId)
+    assert [await node.claim() for node in nodes] == [None, None]  # it takes its place still
+    await nodes[0].stopped(stopped.jobId, stopped.attempt)
+    assert made[(await nodes[1].claim()).jobId] == "192.0.2.1"
+
+
+async def test_clients_at_their_limit_are_passed_over(services):
+    """They keep nobody waiting, however many jobs of theirs are in front."""
+    node = nodeOf(services, perOwner=1)
+    first = [await queued(services["one"], client="192.0.2.1") for _ in range(5)]
+    late = await queued(services["one"], client="192.0.2.2")
+    spared = [await queued(services["one"]) for _ in range(2)]
+    records = await claimAll(node)
+    assert [one.jobId for one in records] == [first[0], late, spared[0]]
+    assert node.isLimited
+    await end(services, records[0])
+    assert (await node.claim()).jobId == first[1]
+
+
+async def test_client_of_what_was_destroyed(services):
+    """Until its work has ended, it takes the place of who made it, and not of others."""
+    node, uws = nodeOf(services, perOwner=1), services["one"]
+    await queued(uws, client="192.0.2.1")
+    record = await node.claim()
+    await node.remember(record, {"backend": "none"})
+    await uws.destroy(record.jobId)
+    again = await queued(uws, client="192.0.2.1")
+    spared = await queued(uws)
+    assert (await node.claim()).jobId == spared
+    assert await node.claim() is None
+    await node.stopped(record.jobId, record.attempt)
+    assert (await node.claim()).jobId == again
 
 
 async def test_what_is_being_stopped_takes_its_place(services):

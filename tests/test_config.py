@@ -92,6 +92,59 @@ def test_everything(load):
     assert [r["id"] for r in cut.programResults] == ["out.txt", "extra"]
 
 
+ANYTHING = 'command = ["true"]\n'
+
+
+def test_times_of_a_service_and_of_who_is_anonymous(load):
+    """The nearest to the service and the caller counts, and nobody anonymous has more."""
+    c = load(
+        "default-duration = 50\nlongest-duration = 100\nlongest-lifetime = 9000\n"
+        "[anonymous]\nlongest-duration = 30\ndefault-lifetime = 60\n"
+        f"[services.a]\n{ANYTHING}"
+        f"[services.b]\nlongest-duration = 20\ndefault-lifetime = 70\n{ANYTHING}"
+        f"[services.c]\nlongest-duration = 0\n{ANYTHING}"
+        "[services.c.anonymous]\nlongest-duration = 0\nlongest-lifetime = 10000\n"
+        "default-duration = 7\n"
+    )
+    assert c.policy.lifetime == 9000
+    found = {}
+    for one in c.services:
+        for who, policy in (("anna", one.policy.of("anna")), (None, one.policy.of(None))):
+            found[one.name, who] = (
+                policy.duration(None), policy.duration(0), policy.lifetime, policy.longestLifetime,
+            )  # fmt: skip
+    assert found == {
+        ("a", "anna"): (50, 100, 9000, 9000),
+        ("a", None): (30, 30, 60, 9000),
+        ("b", "anna"): (20, 20, 70, 9000),
+        ("b", None): (20, 20, 60, 9000),
+        ("c", "anna"): (50, 0, 9000, 9000),
+        ("c", None): (7, 0, 60, 9000),
+    }
+
+
+def test_times_are_the_same_for_all_if_nothing_is_said(load):
+    c = load(f"[services.a]\n{ANYTHING}", **{"longest-duration": 7})
+    assert c.services[0].policy == c.policy
+    assert c.policy.of(None) is c.policy
+    assert c.policy.longestExecutionDuration == 7
+
+
+def test_mistakes_in_times(load):
+    with pytest.raises(ConfigError) as e:
+        load(
+            "[anonymous]\nlongest-duration = -1\nlongest-lifetime = 0\narchive = 7\n"
+            f"[services.a]\nlongest-duration = 99999999999\n{ANYTHING}"
+            "[services.a.anonymous]\ndefault-lifetime = 99999999999\nrunning = 7\n"
+        )
+    told = [one.partition(": ")[2].partition(": ")[0] for one in e.value.mistakes]
+    assert sorted(told) == [
+        "[anonymous] archive", "[anonymous] longest-duration", "[anonymous] longest-lifetime",
+        "[services.a.anonymous] default-lifetime", "[services.a.anonymous] running",
+        "[services.a] longest-duration",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("value", ['["low", "hihg"]', '"low"', "[1]"])
 def test_cost_depends_on_parameters(load, value):
     """Names that no parameter has are mistakes, told with those that there are."""

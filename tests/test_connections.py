@@ -23,7 +23,7 @@ from tests.test_admin import empty as empty
 from tests.test_admin import place as place
 from tests.working import until, waitUntil
 from twuws.web.bodies import requestFactory
-from twuws.web.channel import ConnectionLimits
+from twuws.web.channel import CHUNKS_AT_A_TIME, ConnectionLimits
 from twuws.web.settings import WebSettings
 from twuws.web.site import PoliteSite
 
@@ -429,3 +429,124 @@ def test_few_descriptors(place, tmp_path):
         process.terminate()
         log = process.communicate(timeout=30)[0]
     assert "Too many open files" not in log
+
+
+async def test_many_requests_at_a_time(begin):
+    """Those of one client are not answered all before those of another."""
+    serving = await begin()
+    peers = []
+
+    def make(channel, *args, **more):
+        peers.append(channel.transport.getPeer().port)
+        return factory(channel, *args, **more)
+
+    factory, serving.site.requestFactory = serving.site.requestFactory, make
+    ask = b"GET /noted/capabilities HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    whole = ask % b"" * 100 + ask % b"Connection: close\r\n"
+    both = [await client(serving), await client(serving)]
+    for one in both:
+        one.socket.sendall(whole)  # while the service does nothing
+    for one in both:
+        assert (await one.answer()).count(b"HTTP/1.1 200 OK") == 101
+    assert len(set(peers[:10])) == 2
+
+
+async def test_chunks_take_turns(begin):
+    """Little of a body in chunks is read at a time, for it may be a thousand of them."""
+    serving = await begin()
+    sizes = []
+
+    def make(channel, *args, **more):
+        request = factory(channel, *args, **more)
+        chunk = request.handleContentChunk
+
+        def handle(data):
+            sizes.append(channel.transport.bufferSize)
+            chunk(data)
+
+        request.handleContentChunk = handle
+        return request
+
+    factory, serving.site.requestFactory = serving.site.requestFactory, make
+    one = await client(serving)
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    await one.send(chunked + b"1\r\na\r\n1\r\n=\r\n0\r\n\r\n")
+    await one.send(HEAD + b"Connection: close\r\nContent-Length: 3\r\n\r\nb=c")
+    assert (await one.answer()).count(b"HTTP/1.1 303") == 2
+    assert sizes == [CHUNKS_AT_A_TIME, CHUNKS_AT_A_TIME, 65536]
+
+
+async def test_answers_come_in_order(begin):
+    """Also where the answer to one takes longer than to the next, and after a body."""
+    serving = await begin()
+    job = (await serving.create({"label": "first"})).encode().partition(b"/noted")[2]
+    body = b"label=second"
+    asked = b"".join(
+        (
+            b"GET /noted%s?WAIT=1 HTTP/1.1\r\nHost: x\r\n\r\n" % job,
+            HEAD.replace(b"/async", job + b"/parameters") + b"Content-Length: 12\r\n\r\n" + body,
+            b"GET /noted%s/parameters/label HTTP/1.1\r\nHost: x\r\n\r\n" % job,
+            b"GET /noted%s/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % job,
+        )
+    )
+    one = await client(serving)
+    await one.send(asked)
+    answer = await one.answer()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"303", b"200", b"404"]
+    assert answer.index(b"first") < answer.index(b"second")
+
+
+async def test_answers_wait_for_who_reads_them(begin):
+    """Who asks on and reads nothing is not answered any more."""
+    serving = await begin(sendTime=None)
+    answered = []
+    serving.site.requestFactory = noting(serving.site.requestFactory, answered)
+    one = await client(serving, receive=4096)
+    url = await serving.create({"label": "x" * 200_000})
+    path = url.encode().partition(b"/noted")[2]
+    await one.send(b"GET /noted%s HTTP/1.1\r\nHost: x\r\n\r\n" % path * 100)
+    await until(lambda: serving.site._held)
+    await deferLater(serving.reactor, 0.5)
+    assert len(answered) < 100
+    assert (await serving.get()).status == 200
+    await one.send(GET.replace(b"Host", b"Connection: close\r\nHost"))
+    assert (await one.answer()).count(b"HTTP/1.1 200 OK") == 101
+    assert not serving.site._held
+
+
+def noting(factory, made):
+    def make(*args, **more):
+        made.append(1)
+        return factory(*args, **more)
+
+    return make
+
+
+async def test_unsent(begin):
+    """Those of the address that has most are cut off, the oldest first, and no others."""
+    serving = await begin(sendTime=None, unsent=20_000_000)
+    url = await serving.create([("a", "x" * 2_000_000), ("b", "x" * 2_000_000)])
+    ask = b"GET /noted%s HTTP/1.1\r\nHost: x\r\n\r\n" % url.encode().partition(b"/noted")[2]
+    ask = ask.replace(b"Host", b"Connection: close\r\nHost")
+
+    asked = []
+    serving.site.requestFactory = noting(serving.site.requestFactory, asked)
+
+    async def deaf(source):
+        one = Client(serving, receive=4096)
+        one.socket.bind((source, 0))
+        await one.connect()
+        number = len(asked) + 1
+        await one.send(ask)
+        await until(lambda: len(asked) == number)
+        left = min(number, 4)
+        await until(lambda: len(serving.site._connections) == len(serving.site._held) == left)
+        return one
+
+    fair = await deaf("127.0.0.2")
+    greedy = [await deaf("127.0.0.3") for _ in range(6)]
+    assert sum(serving.site._held.values()) <= 20_000_000
+    answers = [await one.answer() for one in (fair, *greedy)]
+    whole = [len(answer) > 4_000_000 for answer in answers]
+    assert whole == [True, False, False, False, True, True, True]
+    assert not serving.site._held

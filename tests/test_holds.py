@@ -113,6 +113,28 @@ async def test_nobody_else_is_held(uws, make, node):
     assert {await claimed(node) for _ in range(4)} == {*free, None}
 
 
+async def test_all_who_are_anonymous_are_held(uws, node):
+    """Wherever they come from; before they are queued, while they are, and until released."""
+    waiting = await uws.getNewJobId(client="192.0.2.1")
+    await uws.run(waiting)
+    await uws.holdAll("")
+    later = await uws.getNewJobId(client="192.0.2.2")
+    await uws.run(later)
+    assert [await phase(uws, one) for one in (waiting, later)] == [HELD] * 2
+    assert await claimed(node) is None
+    await uws.releaseAll("")
+    assert {await claimed(node) for _ in range(3)} == {waiting, later, None}
+
+
+async def test_a_hold_that_is_not_settled_yet_counts(uws, node):
+    """A claim that comes between finds nothing of whom the hold is for."""
+    await uws.run(await uws.getNewJobId(client="192.0.2.1"))
+    free = await queued(uws, owner="ben")
+    hold = {"jobId": None, "service": None, "owner": "", "who": None, "why": None}
+    await uws.table.run("putHold", hold)
+    assert {await claimed(node) for _ in range(2)} == {free, None}
+
+
 async def test_without_a_reason(uws):
     await uws.holdAll(why="")
     jobId = await queued(uws)

@@ -354,3 +354,29 @@ async def test_uploads_at_the_same_time(serving):
     label, _, reference = shown["UPLOAD"].partition(",")
     assert (label, (await serving.get(shown["f"])).content) == ("t1", b"plain")
     assert (await serving.get(reference)).content == b"labelled"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_job_can_have_so_much(serving, method):
+    """However little of it comes at a time."""
+
+    async def more(name, value):
+        if method == "PUT":
+            path = f"{url}/parameters/{name}"
+            return await serving.request("PUT", path, data=value.encode())
+        return await serving.post(url + "/parameters", {name: value})
+
+    serving.uws.mostValues, serving.uws.mostText = 3, 100
+    answer = await serving.post("", {"a": "x" * 60, "b": "ü" * 21})
+    assert answer.status == 413
+    assert answer.text.startswith("The job would have 102 bytes of text in its parameters")
+    url = await serving.create({"a": "x" * 60})
+    assert (await more("b", "ü" * 20)).status == 303
+    assert (await more("c", "x")).status == 413
+    assert (await more("b", "")).status == 303
+    assert (await more("c", "x")).status == 303
+    answer = await more("d", "")
+    assert answer.status == 413
+    assert answer.text.startswith("The job would have 4 values; it can have 3")
+    kept = [("a", "x" * 60), ("b", ""), ("c", "x")]
+    assert sorted(parameters(await serving.job(url))) == kept

@@ -194,6 +194,8 @@ async def test_when_they_were_modified(serving):
 
     assert await status(if_modified_since=modified) == 304
     assert await status(if_modified_since="Mon, 01 Jan 2001 00:00:00 GMT") == 200
+    for none in (";", "yesterday", "a;b", "Sun, 06-Nov", "Sun, 06 Sun 1994 08:49:37 GMT", "\xff"):
+        assert await status(if_modified_since=none) == 200, none
     assert await status(if_none_match=answers[0].headers["etag"]) == 304
     assert await status(if_none_match='"other"', if_modified_since=modified) == 200
 
@@ -350,6 +352,20 @@ async def test_nothing_else_without_database(withoutDatabase):
         if method != "HEAD":
             assert answer.text.startswith("The database cannot be reached")
         assert not [word for word in ("postgresql", "SELECT", "nobody") if word in answer.text]
+
+
+async def test_more_than_it_can(serving):
+    """Who comes when all connections are taken is told that, and no untruth of the database."""
+    database = serving.uws.database
+    database.patience = 0.2
+    held = [await database.borrow() for _ in range(database.size)]
+    try:
+        answer = await serving.request("GET", serving.url)
+    finally:
+        for connection in held:
+            database.giveBack(connection)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+    assert answer.text.startswith("The service is asked for more at the moment than it can do")
 
 
 def test_patience():

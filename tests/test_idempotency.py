@@ -77,6 +77,17 @@ async def test_keys_are_of_an_owner_at_a_service(uws, database, tmp_path):
     assert len(again) == 3
 
 
+async def test_keys_of_who_is_anonymous(uws):
+    """Nobody gets to know of another's job by a key that both have chosen, or one has guessed."""
+    places = ("192.0.2.1", "2001:db8::/64", None)
+    ids = [await uws.getNewJobId(idempotencyKey="1", client=place) for place in places]
+    assert len(set(ids)) == 3
+    again = [await uws.getNewJobId(idempotencyKey="1", client=place) for place in places]
+    assert again == ids
+    rows = await uws.database.query("SELECT * FROM creations")
+    assert not any("192.0.2.1" in str(row) or "2001" in row["owner"] for row in rows)
+
+
 async def test_at_once_at_two_nodes(uws, database, tmp_path):
     """All come while the first has not ended: one job is made, and one directory."""
     second = Database(database.dsn, schema=database.schema)
@@ -96,7 +107,7 @@ async def test_who_comes_second_waits_for_the_first(uws, database):
     """What the first one does is seen to its end, or it has never been."""
     record = uws._draft({}).record
     async with database.transaction() as t:
-        assert await uws.table.useKey(record, "k", t) is None
+        assert await uws.table.useKey(record, "k", None, t) is None
         waiting = uws.getNewJobId(idempotencyKey="k")
         locks = "SELECT 1 FROM pg_locks WHERE NOT granted"
         while not await database.query(locks):
@@ -121,7 +132,7 @@ async def test_who_has_waited_for_too_long_leaves_nothing(uws, database, monkeyp
 
     monkeypatch.setattr(uws, "_insert", insert)
     async with database.transaction() as t:
-        assert await uws.table.useKey(record, "k", t) is None
+        assert await uws.table.useKey(record, "k", None, t) is None
         with pytest.raises(DatabaseUnavailable):
             await uws.getNewJobId(timeout=0.5, idempotencyKey="k")
         assert len(tries) > 1

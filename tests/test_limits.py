@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 import pytest_twisted
@@ -16,7 +17,10 @@ from tests.working import until
 from twuws import config
 from twuws.accounts import AccountLimits
 from twuws.errors import ConfigError
+from twuws.node import NodeSettings
+from twuws.policy import Policy, RunLimits
 from twuws.proxies import Proxies
+from twuws.times import parseInstant
 from twuws.web.limits import RequestLimits, Waits
 from twuws.web.settings import WebSettings
 
@@ -28,7 +32,7 @@ def begin(database, tmp_path):
     """Begins a service behind a proxy, so that its clients come from anywhere."""
     made = []
 
-    async def begin(name="jobs", spared=(), waits=None, limits=None, **account):
+    async def begin(name="jobs", spared=(), waits=None, limits=None, more=None, **account):
         settings = WebSettings(
             proxies=PROXY,
             access=accessFor(cleartext=True),
@@ -42,6 +46,7 @@ def begin(database, tmp_path):
                 tmp_path / name,
                 settings=settings,
                 accountLimits=AccountLimits(**account),
+                **(more or {}),
             )
         )
         return made[-1]
@@ -126,6 +131,50 @@ async def test_queued(begin):
     assert answer.status == 429
     assert await serving.phase(pending) == "PENDING"
     assert len(list(serving.uws.workDirs.known())) == 2
+
+
+async def test_running_per_owner(begin):
+    """Those who are anonymous are told apart by their addresses, by all nodes alike."""
+    node = NodeSettings(limits=RunLimits(perOwner=1))
+    serving = await begin(more={"slots": 4, "node": node})
+    jobs = {}
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
+        data = {"seconds": "600", "PHASE": "RUN"}
+        jobs[await serving.create(data, headers=at(address))] = address
+
+    async def executing():
+        phases = {url: await serving.phase(url) for url in jobs}
+        return sorted(jobs[url][:9] for url, phase in phases.items() if phase == "EXECUTING")
+
+    while len(found := await executing()) < 3:
+        pass
+    await until(lambda: serving.jobServices.node.isLimited)
+    assert await executing() == found == ["192.0.2.1", "192.0.2.2", "2001:db8:"]
+    for url in jobs:
+        await serving.post(url + "/phase", {"PHASE": "ABORT"})
+
+
+async def test_times(begin):
+    """Jobs of who is anonymous run and live for shorter, also if they ask for more later."""
+    anonymous = Policy(executionDuration=5, longestExecutionDuration=10, longestLifetime=60)
+    serving = await begin(more={"policy": Policy(anonymous=anonymous)})
+    for headers, durations, lifetime in (
+        (at("192.0.2.1"), ("5", "10"), 60),
+        (at("192.0.2.1") | basic("alice"), ("3600", "86400"), 31 * 86400),
+    ):
+        url = await serving.create(headers=headers)
+        duration, destruction = f"{url}/executionduration", f"{url}/destruction"
+        found = [(await serving.get(duration, headers=headers)).text]
+        await serving.post(duration, {"EXECUTIONDURATION": "0"}, headers=headers)
+        found.append((await serving.get(duration, headers=headers)).text)
+        assert tuple(found) == durations
+        late = {"DESTRUCTION": "2999-01-01T00:00:00Z"}
+        other = await serving.create(late | {"EXECUTIONDURATION": "99999999"}, headers=headers)
+        assert (await serving.get(f"{other}/executionduration", headers=headers)).text == found[1]
+        await serving.post(destruction, late, headers=headers)
+        for one in (destruction, f"{other}/destruction"):
+            told = parseInstant((await serving.get(one, headers=headers)).text)
+            assert abs((told - datetime.now(UTC)).total_seconds() - lifetime) < 30
 
 
 async def test_stored(begin):
@@ -287,6 +336,7 @@ def test_command_for_an_address(place):
         assert (found["owner"], found["address"]) == (None, account)
         kept = next(one for one in found["limits"] if one["limit"] == "kept")
         assert (kept["now"], kept["most"]) == (1, 5000)
+        assert found["limits"][-1]["limit"] == "running-per-owner"
     spared = place.json("limits", "--address", "127.0.0.1")
     assert {one["most"] for one in spared["limits"]} == {None}
     assert "no address" in place.refuses("limits", "--address", "here")

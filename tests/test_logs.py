@@ -128,6 +128,7 @@ def test_service(tmp_path):
             asBytes = said.encode("utf-8", "surrogatepass")
             quoted = urllib.parse.quote_from_bytes(asBytes)
             raw(service, b"GET /" + asBytes.replace(b" ", b"") + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+            raw(service, b"HEAD /shell/a\x80?token=c4n4ry HTTP/1.1\r\nHost: x\r\n\r\n")
             raw(service, b"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: " + asBytes + b"\r\n\r\n")
             raw(service, b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: " + asBytes + b"\r\n\r\n")
             requests.get(f"{jobs}/{quoted}/{quoted}?{quoted}={quoted}", timeout=30)
@@ -146,6 +147,8 @@ def test_service(tmp_path):
         log = service.log()
     assert "RUNID" in log
     assert "FORGED" in log
+    assert "Traceback" not in log
+    assert "c4n4ry" not in log
     assert len(log) < 500_000
     assertFit(log)
 

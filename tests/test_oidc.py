@@ -30,6 +30,7 @@ from twuws import config
 from twuws.authenticators.oidc import LONGEST, OIDCAuthenticator, OIDCSettings
 from twuws.authenticators.oidckeys import IssuerKeys
 from twuws.errors import ConfigError
+from twuws.proxies import Proxies
 from twuws.web.access import Access, Admitted, Anonymous
 from twuws.web.settings import WebSettings
 
@@ -57,15 +58,15 @@ def start(database, tmp_path, issuer, clock):
     """Starts a service that takes the issuer's tokens, with other settings if there are some."""
     started = []
 
-    async def start(access=None, url=None, times=1, **more):
+    async def start(access=None, url=None, times=1, web=None, **more):
         wanted = {"issuer": issuer.url, "audience": (AUDIENCE,), **more}
-        settings = OIDCSettings(**wanted)
-        keys = IssuerKeys(settings.issuer, url, settings.algorithms, seconds=clock.seconds)
+        whose = OIDCSettings(**wanted)
+        keys = IssuerKeys(whose.issuer, url, whose.algorithms, seconds=clock.seconds)
         rules = {"anonymous": Anonymous.CREATE, **(access or {})}
-        login = OIDCAuthenticator(settings, keys)
+        login = OIDCAuthenticator(whose, keys)
         access = Access(authenticators=(login,) * times, **rules)
-        web = WebSettings(access=access)
-        serving = await serve(database, tmp_path / "jobs", settings=web, slots=0)
+        settings = WebSettings(access=access, **(web or {}))
+        serving = await serve(database, tmp_path / "jobs", settings=settings, slots=0)
         serving.keys, serving.login = keys, login
         started.append(serving)
         return serving
@@ -333,6 +334,30 @@ async def test_required_scope(start, issuer):
     for claims in ({}, {"scope": "uwsx openid"}, {"scp": []}):
         answer = await serving.get(headers=bearer(issuer.token(**claims)))
         assert (answer.status, "scope has no uws" in answer.text) == (403, True)
+        assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+
+
+async def test_read_on_the_way(start, issuer):
+    """A token that came by http from elsewhere is not taken (RFC 6750, 5.3), unless it may be."""
+    headers = {**bearer(issuer.token()), "X-Forwarded-For": "192.0.2.1"}
+    web = {"proxies": Proxies(["127.0.0.1"])}
+    serving = await start(web=web)
+    answer = await serving.get(headers=headers)
+    assert (answer.status, "Tokens are taken by https only" in answer.text) == (403, True)
+    assert issuer.asked == []
+    assert (await serving.get(headers={**headers, "X-Forwarded-Proto": "https"})).status == 200
+    lenient = await start(web=web, cleartext=True)
+    assert (await lenient.get(headers=headers)).status == 200
+
+
+async def test_what_is_wrong_with_it_is_told(start, issuer):
+    """To programs, too (RFC 6750, 3.1)."""
+    serving = await start()
+    headers = bearer(issuer.token(exp=1))
+    response = await serving.client.get(serving.url, headers=headers)
+    told = response.headers.getRawHeaders("www-authenticate")
+    assert (response.code, told[0]) == (401, 'Bearer realm="twuws", error="invalid_token"')
+    assert "error" not in told[1]
 
 
 async def test_scopes(start, issuer):
@@ -600,6 +625,7 @@ async def test_configuration(load, issuer):
     access = load(
         f'[auth.oidc]\nissuer = "{issuer.url}"\naudience = "{AUDIENCE}"\nleeway = 5\n'
         'algorithms = ["ES256"]\nname-claim = "n"\ngroups-claim = "g"\nrequired-scope = "s"\n'
+        "cleartext = true\n"
         f'jwks-url = "{issuer.url}/keys"\nscopes = {{read = "r", write = "w", admin = "a"}}'
     )
     (authenticator,) = access.authenticators
@@ -612,6 +638,7 @@ async def test_configuration(load, issuer):
         groupsClaim="g",
         requiredScope="s",
         scopes={"read": "r", "write": "w", "admin": "a"},
+        cleartext=True,
     )
     assert access.anonymous is Anonymous.CREATE
     assert await authenticator._keys.find("curve", "ES256") is not None

@@ -18,11 +18,14 @@ from tests.otherusers import OTHER, account, needsRoot, reachablePlace, reachabl
 from tests.working import makeWork
 from twuws.backendcontract import BackendContract
 from twuws.backends.process import ProcessBackend
+from twuws.backends.reactor import ReactorBackend
+from twuws.database import Database
 from twuws.errors import ConfigError, Gone, JobFailure, StaleAttempt, UWSError
 from twuws.foreign import NotOurs
 from twuws.jobs import Outcome
 from twuws.leases import FOLDER, LeaseFile
 from twuws.phases import COMPLETED
+from twuws.uws import UWS
 from twuws.values import FileValue
 from twuws.web import answers
 from twuws.workdir import WorkDir, WorkDirs
@@ -189,6 +192,19 @@ async def test_onlyRootCan(backend, place, user):
             await backend.start(work, nothing)
     finally:
         os.seteuid(0)
+
+
+async def test_notWithinTheService(place, user):
+    work = makeWork(place / "jobs" / "ab", jobclasses.Async)
+    with pytest.raises(ConfigError, match="the service's process"):
+        await ReactorBackend().start(replace(work, user=user), nothing)
+
+
+def test_notWithinTheServiceAtAll(place, user):
+    """That is said at the start, and not when the first job is run."""
+    database = Database("postgresql:///x?host=/nowhere")
+    with pytest.raises(ConfigError, match=r"Async.run is async.* cannot be 'daemon'"):
+        UWS(jobclasses.Async, database=database, directory=place, name="a", user=user)
 
 
 # What it leaves for the service to stumble over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from pytest_twisted import blockon
@@ -33,12 +34,14 @@ RESOURCES = (
     "/stdout",
     "/stderr",
     "/share",
+    "/hold",
 )
 #: What is sent where; by default a parameter.
 BODIES = {
     ("POST", "/phase"): [{"PHASE": "RUN"}, {"PHASE": "ABORT"}],
     ("POST", "/executionduration"): [{"EXECUTIONDURATION": "10"}],
     ("POST", "/share"): [{"LIFETIME": "60"}, {}],
+    ("POST", "/hold"): [{"WHY": "Repairs."}, {}],
     ("POST", "/destruction"): [{"DESTRUCTION": "2999-01-01T00:00:00Z"}],
     ("POST", ""): [{"ACTION": "DELETE"}, {"label": "new"}, {"PHASE": "ABORT", "label": "new"},
                    {"PHASE": "ABORT"}, {"RUNID": "new"}],
@@ -49,6 +52,12 @@ ACTS = (
     ("POST", "", {"ACTION": "DELETE"}),
     ("POST", "", {"PHASE": "ABORT"}),
     ("POST", "/phase", {"PHASE": "ABORT"}),
+)
+#: What is for administrators alone, whosever the job is.
+THEIRS: tuple[tuple[str, str, Any], ...] = (
+    ("POST", "/hold", {"WHY": "Repairs."}),
+    ("POST", "/hold", {}),
+    ("DELETE", "/hold", None),
 )
 ALL = ("GET", "HEAD", *METHODS[1:], "OPTIONS", "PATCH")
 
@@ -130,23 +139,49 @@ async def test_owner(start):
         nobodys, owned = await create(serving), await create(serving, basic("alice"))
         expected = await ask(serving, nobodys, cell, {})
         answer = await ask(serving, owned, cell, basic("alice"))
+        if cell in THEIRS:
+            assert (expected.status, answer.status) == (401, 403)
+            continue
         assert answer.status == expected.status, (cell, answer.text)
         assert answer.status not in (401, 403), (cell, answer.text)
 
 
 async def test_admin(start):
-    """An administrator may look, abort and destroy, and nothing else."""
+    """An administrator may look, hold, abort and destroy, and nothing else."""
     serving = await start()
     for cell in CELLS:
         mine, owned = await create(serving, basic("alice")), await create(serving, basic("alice"))
         expected = (await ask(serving, mine, cell, basic("alice"))).status
         answer = await ask(serving, owned, cell, basic("root"))
+        if cell in THEIRS:  # there is no hold to be taken off
+            assert (expected, answer.status) == (403, 404 if cell[0] == "DELETE" else 303)
+            continue
         isLooking = cell[0] in ("GET", "HEAD", "OPTIONS")
         mayNot = not isLooking and cell not in ACTS and expected not in (404, 405)
         assert answer.status == (403 if mayNot else expected), (cell, answer.text)
         if mayNot:
             document = (await serving.get(owned, headers=basic("root"))).content
             assert (b"new" in document, b"PENDING" in document) == (False, True)
+
+
+async def test_holding(start):
+    """It is kept from running until the hold is taken off; it says why, and the records who."""
+    serving = await start()
+    for headers in (basic("alice"), {}):
+        url = await create(serving, headers)
+        why = {"WHY": " Repairs. "}
+        assert (await serving.post(url + "/hold", why, headers=basic("root"))).location == url
+        await serving.post(url + "/phase", {"PHASE": "RUN"}, headers=headers)
+        held = await serving.get(url, headers=headers)
+        assert "<uws:phase>HELD</uws:phase>" in held.text
+        assert "Repairs." in held.text
+        answer = await serving.request("DELETE", url + "/hold", headers=basic("root"))
+        assert (answer.status, answer.location) == (303, url)
+        assert (await serving.get(url + "/phase", headers=headers)).text == "QUEUED"
+        events = await serving.uws.history(url.rpartition("/")[2])
+        assert events[-1].who == "root"
+    for wrong in ({"WHY": "x" * 1001}, {"label": "x"}, [("WHY", "a"), ("WHY", "b")]):
+        assert (await serving.post(url + "/hold", wrong, headers=basic("root"))).status == 400
 
 
 async def test_nobodys_job(start):

@@ -87,6 +87,15 @@ results.out = {stream = "stdout", type = "text/plain"}
     assert results["out"].decode() == f"<{nasty}><--n=3><-m><a><-m><b>"
 
 
+async def test_values_that_cannot_be_arguments(database, tmp_path, loggedErrors):
+    """What a client sends can fill no log with tracebacks."""
+    toml = 'command = ["echo", "{text}"]\nparameters.text = {type = "Text"}\n'
+    job, _ = await run(database, tmp_path, toml, data=[("text", "a\0b")])
+    assert text(job, "phase") == "ERROR"
+    assert "NUL" in text(job, "errorSummary/message")
+    assert not loggedErrors
+
+
 async def test_missing_result(database, tmp_path):
     job, _ = await run(database, tmp_path, 'command = ["true"]\nresults.out = {}\n')
     assert text(job, "phase") == "ERROR"

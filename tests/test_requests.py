@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import socket
+import time
+import traceback
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -527,3 +531,45 @@ def test_uploadPairsTakeNoTime(value):
     began = perf_counter()
     list(uploadPairs(value))
     assert perf_counter() - began < 5  # squared, it would be hours
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"application/json", b'{"a": "' + b"\\q" * 500_000),
+        (b"application/json", b'{"a": "' + b"\xff" * 1_000_000 + b'"}'),
+        (FORM, b"a=" + b"\xff" * 1_000_000),
+    ],
+)
+async def test_refused_body_is_forgotten(kind, body):
+    """An error is kept for as long as garbage is; what it was about is not."""
+    request = SimpleNamespace(
+        args={}, uri=b"/", method=b"POST", content=io.BytesIO(body),
+        getHeader={b"content-type": kind}.get,
+    )  # fmt: skip
+    with pytest.raises(BadRequest) as found:
+        await r.readArguments(request, uploads=None)
+    assert found.value.__context__ is None
+    kept = []
+    for frame in traceback.walk_tb(found.value.__traceback__):
+        kept += [one for one in frame[0].f_locals.values() if isinstance(one, bytes | str)]
+    assert max(len(one) for one in kept if one is not body) < 1000
+
+
+async def test_large_bodies_take_turns():
+    """However many come, so few are in memory in pieces at a time."""
+    now, most = 0, 0
+
+    def parse(raw, limits):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        time.sleep(0.02)
+        now -= 1
+        return [("a", str(len(raw)))]
+
+    size = r.SMALL_BODY + 1
+    several = [Deferred.fromCoroutine(r._readText(io.BytesIO(bytes(size)), size, USUAL, parse))
+               for _ in range(8)]  # fmt: skip
+    assert [await one for one in several] == [[("a", str(size))]] * 8
+    assert most == r.AT_ONCE

@@ -9,8 +9,11 @@ import os
 import subprocess
 import sys
 import urllib.parse
+from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
 
+import bcrypt
 import psutil
 import psycopg2
 import pytest
@@ -100,6 +103,36 @@ def test_warnings(tmp_path, url, onLine, mode, words):
     assert words is None or words in found[0]
 
 
+@pytest.mark.parametrize(
+    ("top", "ways", "words"),
+    [
+        ('listen = "tcp:8080"', "[auth.tokens]", "cannot log in"),
+        ('listen = "tcp6:8080:interface=\\\\:\\\\:"', "[auth.tokens]", "cannot log in"),
+        (
+            'listen = "tcp:8080:interface=192.0.2.1"',
+            "[auth.tokens]\ncleartext = true",
+            "(cleartext)",
+        ),
+        ('listen = "tcp:8080"', '[auth.passwords]\ncheckers = ["memory:a:b"]', "cannot log in"),
+        ('listen = "tcp:8080"', "", None),
+        ('listen = "tcp:8080"\n[http]\nproxies = ["192.0.2.7"]', "[auth.tokens]", None),
+        ('listen = "tcp:8080"\npublic-url = "https://x.org"', "[auth.tokens]", None),
+        ('listen = "tcp:8080:interface=127.0.0.1"', "[auth.tokens]", None),
+        ('listen = "tcp6:8080:interface=\\\\:\\\\:1"', "[auth.tokens]\ncleartext = true", None),
+        ('listen = "unix:/tmp/x"', "[auth.tokens]", None),
+        ("", "[auth.tokens]", None),
+    ],
+)
+def test_warningsAboutTheWay(tmp_path, top, ways, words):
+    """Who starts a service is told if clients would send secrets where others can read them."""
+    path = tmp_path / "uws.toml"
+    path.write_text(f'{top}\n{ways}\n[services.a]\ncommand = ["true"]\n')
+    found = config.load(str(path), runs=True).warnings
+    assert len(found) == (words is not None), found
+    assert words is None or words in found[0]
+    assert config.load(str(path)).warnings == ()
+
+
 # A whole service
 
 
@@ -160,6 +193,81 @@ def test_service(tmp_path, monkeypatch, url):
     assert "can read it" in log
     for text in (*answers, *admin, log):
         assert CANARY not in text
+
+
+@pytest.mark.slow
+def test_whatUsersShow(tmp_path, url):
+    """
+    Neither passwords, tokens of users, URLs that share, nor the keys behind these are in what
+    any process shows: of the job's program, its runner, the service, and all that belongs to
+    it; nor in the job's directory, or the logs.
+    """
+    (tmp_path / "users").write_bytes(b"anna:" + bcrypt.hashpw(b"w0nderland", bcrypt.gensalt(4)))
+    (tmp_path / "users").chmod(0o600)
+    path = tmp_path / "uws.toml"
+    path.write_text(
+        f'database = "{url}"\n{SHELL}\n[auth]\naudit-log = "{tmp_path}/audit.log"\n'
+        f'[auth.passwords]\nfile = "{tmp_path}/users"\n[auth.tokens]\n'
+    )
+    path.chmod(0o600)
+    with running(path) as service:
+        base = service.jobList("shell").removesuffix("/async")
+        login = {"username": "anna", "password": "w0nderland"}
+        token = requests.post(base + "/login", data=login, timeout=30).text.strip()
+        made = {}
+        for how, headers in (
+            ("token", {"Authorization": f"Bearer {token}"}),
+            ("password", {"Authorization": "Basic " + b64encode(b"anna:w0nderland").decode()}),
+        ):
+            script = {"script": "touch up; exec sleep 600", "PHASE": "RUN"}
+            answer = requests.post(
+                base + "/async", data=script, headers=headers, timeout=30, allow_redirects=False
+            )
+            made[how] = answer.headers["location"]
+        headers = {"Authorization": f"Bearer {token}"}
+        shared = requests.post(
+            made["token"] + "/share", headers=headers, timeout=30, allow_redirects=False
+        ).headers["location"]
+        assert requests.get(shared, timeout=30).ok
+        with closing(psycopg2.connect(url, options="-c search_path=uws")) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT value FROM secrets UNION SELECT key FROM client_key")
+            keys = [key for (key,) in cursor.fetchall()]
+        assert len(keys) == 2
+        secrets = [
+            CANARY, "w0nderland", b64encode(b"anna:w0nderland").decode(), token,
+            shared.rpartition("/")[2], *keys,
+        ]  # fmt: skip
+        shown = {"service": shownBy(service.process.pid)}
+        for child in psutil.Process(service.process.pid).children(recursive=True):
+            shown[f"child {child.pid}"] = shownBy(child.pid)
+        for how, job in made.items():
+            jobId = job.rpartition("/")[2]
+            directory = service.dataDir / "jobs" / jobId[:2] / jobId
+            waitUntil((directory / "results" / "up").exists)
+            seen = processesBut(service.process.pid, jobId)
+            assert any("sleep" in one for one in seen)
+            assert any("runner" in one for one in seen)
+            shown[how] = "".join(seen)
+            files = [one for one in directory.rglob("*") if one.is_file()]
+            assert "job.json" in {one.name for one in files}
+            shown[f"files of {how}"] = "".join(one.read_text("latin-1") for one in files)
+        for job in made.values():
+            requests.post(job + "/phase", data={"PHASE": "ABORT"}, headers=headers, timeout=30)
+        shown["log"] = service.log()
+        shown["audit log"] = (tmp_path / "audit.log").read_text()
+    found = [(where, one[:9]) for where, text in shown.items() for one in secrets if one in text]
+    assert found == []
+
+
+def shownBy(pid):
+    """What a process shows of itself to its user, and to root."""
+    try:
+        place = Path(f"/proc/{pid}")
+        parts = [(place / name).read_bytes() for name in ("environ", "cmdline")]
+    except OSError:
+        return ""
+    return b"".join(parts).decode(errors="replace")
 
 
 def processesBut(pid, jobId):

@@ -217,8 +217,52 @@ async def test_other_sites(start, tokens):
 )
 async def test_wrong(start, value):
     serving = await start()
-    answer = await serving.get(headers={"Authorization": value.encode("latin-1")})
-    assert (answer.status, "www-authenticate" in answer.headers) == (401, True)
+    headers = {"Authorization": value.encode("latin-1")}
+    response = await serving.client.get(serving.url, headers=headers)
+    assert response.code == 401
+    told = response.headers.getRawHeaders("www-authenticate")
+    error = ', error="invalid_token"' if value.startswith("Bearer") else ""
+    assert told == [
+        'Basic realm="twuws", charset="UTF-8"',
+        f'Bearer realm="twuws"{error}',
+        LOGIN.format(serving.base),
+    ]
+
+
+async def test_too_narrow(start, tokens):
+    """Who could with another token is told so (RFC 6750, 3.1); others are not."""
+    serving = await start()
+    reading = bearer(await make(tokens, "root", ("read",)))
+    job = await serving.create(headers=basic("alice"))
+    wanting = 'Bearer realm="twuws", error="insufficient_scope"'
+    writing = bearer(await make(tokens, "root"))
+    for method, url, word, headers in (
+        ("POST", serving.url, "(write)", reading),
+        ("GET", job, "(admin)", reading),
+        ("POST", (await serving.create()) + "/hold", "(admin)", writing),
+    ):
+        answer = await serving.request(method, url, headers=headers)
+        assert (answer.status, word in answer.text) == (403, True)
+        assert answer.headers["www-authenticate"] == wanting
+    answer = await serving.get(job, headers=bearer(await make(tokens, "bob")))
+    assert (answer.status, "www-authenticate" in answer.headers) == (403, False)
+
+
+async def test_read_on_the_way(start, tokens):
+    """A token that came by http from elsewhere is not taken (RFC 6750, 5.3), unless it may be."""
+    token = bearer(await make(tokens))
+    elsewhere = {**token, "X-Forwarded-For": "192.0.2.1"}
+    web = {"proxies": Proxies(["127.0.0.1"])}
+    serving = await start(web=web)
+    answer = await serving.get(headers=elsewhere)
+    assert answer.status == 403
+    assert "Tokens are taken by https only" in answer.text
+    assert "set public-url" in answer.text
+    assert (await serving.get(headers={**elsewhere, "X-Forwarded-Proto": "https"})).status == 200
+    assert (await serving.get(headers=token)).status == 200
+    await serving.stop()
+    lenient = await start(web=web, rules=TokenRules(cleartext=True))
+    assert (await lenient.get(headers=elsewhere)).status == 200
 
 
 async def test_revoked_in_use(start, tokens, database):
@@ -251,6 +295,8 @@ async def test_end_in_use(start, tokens, database):
 
 class Asked:
     """A request with a token."""
+
+    isConfidential = True
 
     def __init__(self, token):
         self.token = token
@@ -419,7 +465,7 @@ async def test_capabilities(start):
         'Basic realm="twuws", charset="UTF-8"', 'Bearer realm="twuws"', LOGIN.format(serving.base)
     ]  # fmt: skip
     methods = re.findall(r"<securityMethod ?(.*?)/>", await response.text())
-    assert methods == 2 * [
+    assert methods == 3 * [
         "",
         'standardID="ivo://ivoa.net/sso#BasicAA"',
         'standardID="ivo://ivoa.net/sso#tls-with-password"',
@@ -430,7 +476,10 @@ async def test_tokens_alone(start, tokens):
     """The IVOA has no name for them, and there is nowhere to log in."""
     serving = await start(Access(authenticators=(TokenAuthenticator(tokens),)))
     answer = await serving.get(headers=bearer("twuws_"))
-    assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="twuws"')
+    assert (answer.status, answer.headers["www-authenticate"]) == (
+        401,
+        'Bearer realm="twuws", error="invalid_token"',
+    )
     assert (await login(serving)).status == 404
     token = await make(tokens)
     assert (await serving.get(headers=bearer(token))).headers["x-vo-authenticated"] == "alice"

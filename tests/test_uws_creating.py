@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +124,20 @@ async def test_ids(uws, monkeypatch):
     assert len(set(jobIds)) == 100
     rows = await uws.database.query("SELECT job_id FROM jobs")
     assert {row["job_id"] for row in rows} == set(jobIds)
+
+
+async def test_ids_cannot_be_guessed(uws):
+    """Ten thousand show no order, and each digit is as likely as any other, wherever it is."""
+    ids = [uws._draft({}).jobId for _ in range(10_000)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{24,}", one) for one in ids)
+    for digits in zip(*ids, strict=True):
+        assert all(465 < n < 785 for n in Counter(digits).values())  # about 625, with sigma 24
+        assert len(set(digits)) == 16
+    rising = sum(one < other for one, other in pairwise(ids))
+    assert 4700 < rising < 5300
+    far = [abs(int(one, 16) - int(other, 16)) / 16 ** len(one) for one, other in pairwise(ids)]
+    assert 0.30 < sum(far) / len(far) < 0.37  # of two that have nothing to do with each other
 
 
 async def test_tries_for_the_database(make, database):

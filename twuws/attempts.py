@@ -16,7 +16,14 @@ from twisted.logger import Logger
 
 from twuws import endings
 from twuws.database import shield
-from twuws.errors import DatabaseUnavailable, JobFailure, JobNotFound, StaleAttempt, Unavailable
+from twuws.errors import (
+    DatabaseUnavailable,
+    JobFailure,
+    JobNotFound,
+    ParameterError,
+    StaleAttempt,
+    Unavailable,
+)
 from twuws.fetching import Fetcher
 from twuws.interfaces import Running, Work
 from twuws.jobs import JobError, JobRecord, Outcome, UWSJob
@@ -322,6 +329,8 @@ class Attempts:
                 raise
             except JobFailure as e:
                 return endings.ofException("", e)
+            except ParameterError as e:  # what a client sent is no fault of the service
+                return endings.notStarted(e)
             except OSError as e:
                 log.error("{jobId} could not be started: {e}", jobId=attempt.record.jobId, e=e)
                 return endings.notStored("The job could not be started", e)

@@ -83,6 +83,7 @@ def _tokens(table: Table) -> TokenRules:
         lifetime=table.take("lifetime", Kind.POSITIVE, usual.lifetime),
         loginLifetime=table.take("login-lifetime", Kind.POSITIVE, usual.loginLifetime),
         login=table.take("login", Kind.TRUTH, usual.login),
+        cleartext=table.take("cleartext", Kind.TRUTH, usual.cleartext),
     )
     table.refuseRest()
     return rules

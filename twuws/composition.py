@@ -92,7 +92,7 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
             directory=config.dataDir / "jobs",
             name=one.name,
             watcher=watcher,
-            policy=config.policy,
+            policy=one.policy,
             jobListURL=config.web.publicURL and f"{config.web.publicURL}/{one.name}/async",
             cleanupInterval=config.cleanupInterval,
             limits=one.limits,
@@ -106,4 +106,6 @@ def makeServices(config: Config, database: Database) -> list[UWS]:
     ]
     for uws in services:
         uws.longestWait = config.longestWait
+        uws.mostValues = config.limits.request.parameters
+        uws.mostText = config.limits.request.textSize
     return services

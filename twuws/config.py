@@ -19,6 +19,7 @@ from twisted.internet.endpoints import serverFromString
 
 from twuws.authconfig import readAdmitted, readAuth
 from twuws.declarations import program
+from twuws.durationsconfig import readOwnPolicy, readPolicy
 from twuws.embedded import EmbeddedPostgres
 from twuws.errors import ConfigError, UWSError
 from twuws.hostusers import HostUser
@@ -30,10 +31,9 @@ from twuws.options import OPTIONS
 from twuws.policy import FetchPolicy, Policy
 from twuws.proxies import Proxies
 from twuws.tables import Kind, Table
-from twuws.times import LONGEST_DURATION
 from twuws.userconfig import checkDatabase, checkRoot, readDefault, readUser
 from twuws.uwsreading import ReadableJobs
-from twuws.visible import tellable, warnings
+from twuws.visible import onTheWay, tellable, warnings
 from twuws.web.access import Admitted
 from twuws.web.limits import Waits
 from twuws.web.settings import WebSettings
@@ -41,7 +41,6 @@ from twuws.web.settings import WebSettings
 #: As browsers send it: in lower case, without the port that is usual.
 _ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)https?://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?")
 _PUBLIC_URL = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d+)?(/[\w.~%+-]+)*/?", re.ASCII)
-_SECONDS = ("default-duration", "longest-duration", "default-lifetime", "longest-lifetime")
 
 
 #: The largest body of a request unless the file says otherwise, bytes.
@@ -58,6 +57,7 @@ class ServiceConfig:
     @ivar priority: of its jobs; C{None} for the job class's.
     @ivar admitted: who may use it; C{None} for everybody.
     @ivar user: as whom its work is done; C{None} for as the service is.
+    @ivar policy: how long its jobs may run and live.
     """
 
     name: str
@@ -68,6 +68,7 @@ class ServiceConfig:
     priority: int | None
     admitted: Admitted | None
     user: HostUser | None
+    policy: Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,7 @@ class Config:
     @ivar database: a PostgreSQL URL; C{None} for an embedded one in the data directory.
     @ivar longestWait: the longest WAIT, s.
     @ivar cleanupInterval: how often expired jobs are removed, s.
+    @ivar policy: how long jobs may run and live, of services that do not say otherwise.
     @ivar node: how this process behaves as one of several.
     @ivar web: how the services behave over HTTP.
     @ivar audit: the file of records of who has asked for what change; C{None} for none.
@@ -130,7 +132,19 @@ def load(path: str | None, given: Mapping[str, Any] | None = None, *, runs: bool
         checkDatabase(table, users, EmbeddedPostgres.usualUser)
     if mistakes:
         raise ConfigError(mistakes)
-    return replace(config, warnings=warnings(config.database, "database" in line, path))
+    told = warnings(config.database, "database" in line, path)
+    return replace(config, warnings=(*told, *_onTheWay(config)) if runs else told)
+
+
+def _onTheWay(config: Config) -> tuple[str, ...]:
+    access, web = config.web.access, config.web
+    ways = [one.cleartext for one in access.authenticators if hasattr(one, "cleartext")]
+    return onTheWay(
+        config.listen,
+        hasProxies=bool(web.proxies),
+        publicURL=web.publicURL,
+        taken=[*ways, *([access.tokens.cleartext] if access.tokens is not None else [])],
+    )
 
 
 def _content(path: str | None) -> tuple[str, dict[str, Any]]:
@@ -175,20 +189,8 @@ def _checked(values: dict[str, Any], table: Table, source: Callable[[str], Table
     if database is not None and not database.startswith(("postgresql://", "postgres://")):
         like = "postgresql://user@host/name"
         source("database").wrong("database", f"expected a URL such as {like}, {tellable(database)}")
-    for key in ("archive", "keep-history"):
-        values[key] = table.take(key, Kind.COUNT, 0)
-    for key in (*_SECONDS, "archive", "keep-history"):
-        if values[key] > LONGEST_DURATION:
-            source(key).wrong(key, f"expected at most {LONGEST_DURATION}, found {values[key]}")
-    policy = Policy(
-        executionDuration=values["default-duration"],
-        longestExecutionDuration=values["longest-duration"],
-        lifetime=min(values["default-lifetime"], values["longest-lifetime"]),
-        longestLifetime=values["longest-lifetime"],
-        archive=values["archive"],
-        keepHistory=values["keep-history"],
-    )
-    services = _services(table)
+    policy, anonymous = readPolicy(values, table, source)
+    services = _services(table, policy, anonymous)
     admitted = {one.name: one.admitted for one in services if one.admitted is not None}
     auth = table.table("auth")
     audit = auth.take("audit-log", Kind.TEXT, None)
@@ -309,7 +311,9 @@ def _fetch(table: Table) -> FetchPolicy:
     return policy
 
 
-def _services(table: Table) -> tuple[ServiceConfig, ...]:
+def _services(
+    table: Table, policy: Policy, anonymous: Mapping[str, int]
+) -> tuple[ServiceConfig, ...]:
     services, user = [], readDefault(table)
     tables = table.tables("services")
     if not tables:
@@ -317,14 +321,17 @@ def _services(table: Table) -> tuple[ServiceConfig, ...]:
     for name, one in tables.items():
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-"):
             one.wrong("", f"expected a name of a-z, 0-9, _ and -, found {name!r}")
-        service = _service(name, one, user)
+        own = readOwnPolicy(one, policy, anonymous)
+        service = _service(name, one, user, own)
         one.refuseRest()
         if service is not None:
             services.append(service)
     return tuple(services)
 
 
-def _service(name: str, table: Table, defaultUser: str | None) -> ServiceConfig | None:
+def _service(
+    name: str, table: Table, defaultUser: str | None, policy: Policy
+) -> ServiceConfig | None:
     limits = _limits(table.table("limits"))
     environment = {
         key: value for key, value in table.table("environment").texts().items() if value is not None
@@ -355,6 +362,7 @@ def _service(name: str, table: Table, defaultUser: str | None) -> ServiceConfig 
         priority=priority,
         admitted=admitted,
         user=user,
+        policy=policy,
     )
 
 

@@ -24,7 +24,7 @@ from twuws.connection import Row as Row
 from twuws.connection import connect as connect
 from twuws.connection import shield as shield
 from twuws.counters import Counters
-from twuws.errors import DatabaseUnavailable, TransactionAborted, UWSError
+from twuws.errors import DatabaseBusy, DatabaseUnavailable, TransactionAborted, UWSError
 
 T = TypeVar("T")
 log = Logger()
@@ -249,7 +249,8 @@ class Database(Service):
         """
         A usable connection, to be given back; for L{Transaction}.
 
-        @raise DatabaseUnavailable: if none can be had within C{patience}.
+        @raise DatabaseBusy: if none gets free within C{patience}.
+        @raise DatabaseUnavailable: if none can be opened.
         """
         return shield(
             Deferred.fromCoroutine(self._borrow(forTransaction)),
@@ -293,7 +294,7 @@ class Database(Service):
         try:
             return await waiting.addTimeout(self.patience, self.reactor)
         except defer.TimeoutError:
-            raise DatabaseUnavailable("All connections to the database are busy.") from None
+            raise DatabaseBusy("All connections to the database are busy.") from None
 
     def giveBack(self, connection: Connection, forTransaction: bool = False) -> None:
         """Put a connection back, or close it if it is not fit for another use."""

@@ -54,6 +54,10 @@ class Forbidden(UWSError):
     status = 403
 
 
+class InsufficientScope(Forbidden):
+    """These credentials are good for less than this."""
+
+
 class IllegalMove(Forbidden):
     """
     A job cannot go from the phase that it is in to the one that was asked for.
@@ -170,6 +174,10 @@ class JobLocked(Unavailable):
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached at the moment; try again later."""
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """The service is asked for more at the moment than it can do; try again later."""
 
 
 class TransactionAborted(UWSError):

@@ -130,19 +130,47 @@ class JobsTable:
             if row["refusal"] is not None:
                 raise refused(row["refusal"])
 
-    async def ofKey(self, job: JobRecord, key: str, conn: Transaction | None = None) -> str | None:
-        """The id of the job that a key of this job's owner and service stands for, if any."""
-        rows = await self.run("jobOfKey", keyOf(job, key), conn)
+    async def checkRoom(
+        self, owner: str | None, client: str | None, limits: AccountLimits, isToRun: bool
+    ) -> int | None:
+        """
+        How many bytes an account stores; C{None} if there is no account, or there are no limits.
+
+        @param isToRun: what is to be made would be queued as well.
+        @raise UWSError: if it can make no more jobs; see L{refused}.
+        """
+        if limits == NO_LIMITS:
+            return None
+        args = {"owner": owner, "client": client, "limits": asJSON(limits.toMake())}
+        (row,) = await self.run("roomOfAccount", args)
+        if row["refusal"] is not None:
+            raise refused(row["refusal"])
+        if row["account"] is None:
+            return None
+        if isToRun and limits.queued is not None and row["queued"] >= limits.queued:
+            raise refused({"limit": "queued", "most": limits.queued, "found": row["queued"]})
+        return int(row["stored"])
+
+    async def ofKey(
+        self, job: JobRecord, key: str, client: str | None, conn: Transaction | None = None
+    ) -> str | None:
+        """
+        The id of the job that a key stands for, if any: of this job's owner, or the client if
+        there is none, at its service.
+        """
+        rows = await self.run("jobOfKey", keyOf(job, key, client), conn)
         return rows[0]["job_id"] if rows else None
 
-    async def useKey(self, job: JobRecord, key: str, conn: Transaction) -> str | None:
+    async def useKey(
+        self, job: JobRecord, key: str, client: str | None, conn: Transaction
+    ) -> str | None:
         """
         Make a key stand for a new job, or return the id of the one that it stands for.
 
         Waits for those who are about to use the same key.
         """
-        isNew = await self.run("useKey", keyOf(job, key), conn)
-        return None if isNew else await self.ofKey(job, key, conn)
+        isNew = await self.run("useKey", keyOf(job, key, client), conn)
+        return None if isNew else await self.ofKey(job, key, client, conn)
 
     async def move(
         self,

@@ -106,6 +106,7 @@ def _connection(table: Table) -> ConnectionLimits:
         bodyGrace=table.take("body-grace", Kind.POSITIVE_NUMBER, usual.bodyGrace),
         idleTime=table.take("idle-time", Kind.POSITIVE_NUMBER, usual.idleTime),
         sendTime=_seconds(table, "send-time", usual.sendTime),
+        unsent=_bytes(table, "unsent", usual.unsent or 0),
         perAddress=_most(table, "connections-per-address", 200),
         inAll=_most(table, "connections", connectionsPossible()),
     )

@@ -67,6 +67,7 @@ def _oidc(table: Table) -> Any:
         groupsClaim=_word(table, "groups-claim"),
         requiredScope=_word(table, "required-scope"),
         scopes=_scopes(table.table("scopes")),
+        cleartext=table.take("cleartext", Kind.TRUTH, False),
     )
     return OIDCAuthenticator(settings, IssuerKeys(settings.issuer, urls["jwks-url"], algorithms))
 

@@ -17,14 +17,29 @@ NODE_STATEMENTS: dict[str, str] = {
     # What is to be ended takes its place until its node's lease is over: it has ended then, also
     # where nobody comes back to say so.
     #
+    # Who is anonymous is one owner with all others, but bounded alone, by the client that made the
+    # job: those that run all that they may are "full", and their jobs are passed over.
+    #
     # There is always one row: the job, if one could be claimed, and how many kinds wait, and
     # how many jobs could have been claimed if nobody held them.
     "claim": """
         WITH RECURSIVE running AS MATERIALIZED (
-            SELECT service, owner FROM queue WHERE claimed_at IS NOT NULL
+            SELECT service, owner, job_id, NULL AS client
+            FROM queue WHERE claimed_at IS NOT NULL
             UNION ALL
-            SELECT s.service, s.owner FROM stops s JOIN nodes n ON n.node = s.node
+            SELECT s.service, CASE WHEN left(s.owner, 1) = ' ' THEN '' ELSE s.owner END,
+                   NULL, substr(s.owner, 2)
+            FROM stops s JOIN nodes n ON n.node = s.node
             WHERE n.lease_ends > clock_timestamp()),
+        full_clients AS MATERIALIZED (
+            SELECT client
+            FROM (SELECT COALESCE(r.client, (SELECT COALESCE(j.client, '') FROM jobs j
+                                             WHERE j.job_id = r.job_id), '') AS client
+                  FROM running r
+                  WHERE r.owner = ''
+                    AND (SELECT count(*) FROM running WHERE owner = '')
+                        >= %(perOwner)s::integer) anonymous
+            GROUP BY client HAVING count(*) >= %(perOwner)s::integer),
         waiting AS (
             (SELECT service, priority, owner FROM queue WHERE claimed_at IS NULL
              ORDER BY service, priority, owner LIMIT 1)
@@ -52,7 +67,7 @@ NODE_STATEMENTS: dict[str, str] = {
               AND (m.most IS NULL
                    OR (SELECT count(*) FROM running r WHERE r.service = m.service) < m.most)
               AND (%(inAll)s::integer IS NULL OR (SELECT count(*) FROM running) < %(inAll)s)
-              AND (%(perOwner)s::integer IS NULL
+              AND (%(perOwner)s::integer IS NULL OR m.owner = ''
                    OR (SELECT count(*) FROM running r WHERE r.owner = m.owner) < %(perOwner)s)),
         candidates AS (
             SELECT first.job_id, p.priority, p.running, first.queued_at
@@ -60,6 +75,9 @@ NODE_STATEMENTS: dict[str, str] = {
                 SELECT q.job_id, q.queued_at FROM queue q
                 WHERE q.claimed_at IS NULL AND q.service = p.service
                   AND q.priority = p.priority AND q.owner = p.owner
+                  AND (p.owner <> '' OR NOT EXISTS (SELECT FROM full_clients)
+                       OR (SELECT COALESCE(j.client, '') FROM jobs j WHERE j.job_id = q.job_id)
+                          NOT IN (SELECT client FROM full_clients))
                 ORDER BY q.queued_at, q.job_id LIMIT 3) first),
         candidate AS (
             SELECT j.job_id

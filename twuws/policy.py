@@ -25,6 +25,7 @@ class Policy:
         for not at all.  Jobs that never were run, or that a client destroys, are not archived
         (A-70).
     @ivar keepHistory: how long the records of a destroyed job are kept, s.
+    @ivar anonymous: the same for jobs that nobody owns; C{None} if that is the same.
     """
 
     executionDuration: int = 3600
@@ -33,6 +34,11 @@ class Policy:
     longestLifetime: int = 31 * 86400
     archive: int = 0
     keepHistory: int = 0
+    anonymous: Policy | None = None
+
+    def of(self, owner: str | None) -> Policy:
+        """What holds for the jobs of an owner, or of nobody."""
+        return self.anonymous if owner is None and self.anonymous is not None else self
 
     def duration(self, wanted: int | None) -> int:
         """
@@ -82,7 +88,8 @@ class RunLimits:
     What is being stopped counts until nothing of it is left.
 
     @ivar inAll: of all services.
-    @ivar perOwner: of each owner, in all services; who is anonymous is one owner together.
+    @ivar perOwner: of each account, in all services: an owner, or the network that somebody who
+        is anonymous comes from.
     @ivar perService: of a service, by its name.
     """
 

@@ -29,6 +29,10 @@ class Proxies:
             else:
                 self._networks.append(ip_network(one))
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return self._unix or bool(self._networks)
+
     def trusts(self, host: str | None) -> bool:
         """Whether a proxy is at this address; C{None} for the other end of a Unix socket."""
         if host is None:

@@ -103,10 +103,14 @@ def toColumn(name: str, value: Any) -> Any:
     return _protect(value) if name == "jobInfo" else value
 
 
-def keyOf(job: JobRecord, key: str) -> dict[str, str]:
-    """An idempotency key is the owner's at the service; nobody in particular is one, too."""
-    owner = job.owner or ""
-    return {"service": job.service, "owner": owner, "key": key, "jobId": job.jobId}
+def keyOf(job: JobRecord, key: str, client: str | None) -> dict[str, str | None]:
+    """
+    An idempotency key is the owner's at the service.
+
+    It is the client's if there is no owner, lest others get to know of a job by guessing.
+    """
+    whose = {"owner": job.owner, "client": client}
+    return {"service": job.service, **whose, "key": key, "jobId": job.jobId}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,18 @@ STATEMENTS: dict[str, str] = {
         SELECT u.made FROM (
             SELECT COALESCE('=' || %(owner)s::text, '~' || client_of(%(client)s)) AS account) a,
             LATERAL account_usage(a.account) u""",
+    # Whether an account can have one more job, and where it stands.  What is made meanwhile is
+    # looked at again by whoever makes it.
+    "roomOfAccount": """
+        SELECT a.account, refusal_to_make('', a.account, %(limits)s::jsonb, 0) AS refusal,
+               u.stored, account_queued(a.account) AS queued
+        FROM (SELECT COALESCE('=' || %(owner)s::text,
+                              '~' || client_of(%(client)s)) AS account) a,
+            LATERAL account_usage(a.account) u""",
+    "storedBeside": """
+        SELECT u.stored - j.stored AS stored
+        FROM jobs j, LATERAL account_usage(j.account) u
+        WHERE j.job_id = %(jobId)s AND j.account IS NOT NULL""",
     # Why an account can have no more bytes; null if it can.
     "refusalToStore": """
         SELECT refusal_to_store(account, %(most)s, %(size)s) AS refusal
@@ -65,14 +77,16 @@ STATEMENTS: dict[str, str] = {
     # it stands for another, which then is there; whoever is about to use it is waited for.
     "useKey": """
         INSERT INTO creations (service, owner, key, job_id)
-        VALUES (%(service)s, %(owner)s, %(key)s, %(jobId)s)
+        VALUES (%(service)s, COALESCE(%(owner)s, ' ' || client_of(%(client)s), ''), %(key)s,
+                %(jobId)s)
         ON CONFLICT (service, owner, key) DO UPDATE
         SET job_id = EXCLUDED.job_id, at = EXCLUDED.at
         WHERE creations.at < now() - interval '24 hours'
         RETURNING job_id""",
     "jobOfKey": """
         SELECT job_id FROM creations
-        WHERE service = %(service)s AND owner = %(owner)s AND key = %(key)s
+        WHERE service = %(service)s
+          AND owner = COALESCE(%(owner)s, ' ' || client_of(%(client)s), '') AND key = %(key)s
           AND at >= now() - interval '24 hours'""",
     # Those that somebody else is about to use, or to forget, are left alone.
     "forgetKeys": """
@@ -174,11 +188,15 @@ STATEMENTS: dict[str, str] = {
         SELECT job_id, service, COALESCE(owner, ''), attempt, clock_timestamp()
         FROM jobs WHERE job_id = %(jobId)s
         ON CONFLICT (job_id) DO UPDATE SET claimed_at = clock_timestamp()""",
-    # Takes a job off the queue.  If its work is still there, that is to be ended.
+    # Takes a job off the queue.  If its work is still there, that is to be ended; until then it
+    # counts for whoever made it, who is known by a space and the client if that is nobody.
     "dequeue": """
         WITH gone AS (DELETE FROM queue WHERE job_id = %(jobId)s RETURNING *)
         INSERT INTO stops (job_id, service, owner, attempt, node, host, ref, remove_directory)
-        SELECT job_id, service, owner, attempt, node, host, ref, %(removeDirectory)s
+        SELECT job_id, service,
+               CASE WHEN owner <> '' THEN owner ELSE COALESCE(
+                   (SELECT ' ' || j.client FROM jobs j WHERE j.job_id = gone.job_id), '') END,
+               attempt, node, host, ref, %(removeDirectory)s
         FROM gone WHERE node IS NOT NULL AND NOT %(ended)s
         ON CONFLICT (job_id, attempt) DO NOTHING
         RETURNING job_id""",

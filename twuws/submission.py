@@ -120,6 +120,31 @@ class FilesToAdopt:
         self._workDir.dropParameters(files(before) - files(after))
 
 
+def checkAmount(
+    parameters: Mapping[str, tuple[Value, ...]], mostValues: int, mostText: int
+) -> None:
+    """
+    See that a job has no more than it can have: all of it is read whenever somebody looks.
+
+    @param mostValues: how many values, of all parameters together.
+    @param mostText: how much text these may be, in bytes.
+    @raise TooLarge: if it has.
+    """
+    values = [value for several in parameters.values() for value in several]
+    if len(values) > mostValues:
+        raise TooLarge(
+            f"The job would have {len(values)} values; it can have {mostValues}"
+            " (limits.parameters)."
+        )
+    texts = (value for value in values if isinstance(value, str))
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    if size > mostText:
+        raise TooLarge(
+            f"The job would have {size} bytes of text in its parameters; it can have {mostText}"
+            " (limits.text-size): send what is long as files."
+        )
+
+
 def files(parameters: Mapping[str, tuple[Value, ...]]) -> set[str]:
     """The names of the files that are values of these parameters."""
     return {value.file for value in _fileValues(parameters)}

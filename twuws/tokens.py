@@ -30,11 +30,13 @@ class TokenRules:
     @ivar lifetime: of those that C{twuws token create} makes, s, unless it says otherwise.
     @ivar loginLifetime: of those that are made for who logs in, s.
     @ivar login: whether they are made for who logs in.
+    @ivar cleartext: whether they are taken if others may have read them on their way, too.
     """
 
     lifetime: int = 90 * 86_400
     loginLifetime: int = 86_400
     login: bool = True
+    cleartext: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

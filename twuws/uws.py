@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from twuws.accounts import NO_LIMITS, AccountLimits
 from twuws.database import Database, LockTimeout, Transaction
 from twuws.errors import (
     BadRequest,
+    ConfigError,
     DatabaseUnavailable,
 )
 from twuws.hostusers import HostUser
@@ -29,7 +31,7 @@ from twuws.phases import (
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
 from twuws.sharing import Shares
-from twuws.submission import FilesToAdopt
+from twuws.submission import FilesToAdopt, checkAmount
 from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsdestroying import DestroyableJobs
 from twuws.uwsreading import deferred
@@ -74,7 +76,9 @@ class UWS(DestroyableJobs):
     @param priority: of its jobs; the job class's if not given.
     @param accountLimits: what an owner, or a client that is none, can have, at all services that
         share the database; any number if not given.
-    @param user: as whom the work is done; only a service that is root can choose.
+    @param user: as whom the work is done; only a service that is root can choose, and not for
+        what happens within itself.
+    @raise ConfigError: for such work.
     @ivar shares: the tokens by which its jobs are shared.
     @ivar leaving: why this process takes no jobs any more, if it is about to leave.
     """
@@ -109,6 +113,9 @@ class UWS(DestroyableJobs):
         user: HostUser | None = None,
     ) -> None:
         super().__init__(jobClass, database, directory, name, watcher, policy)
+        if user is not None and iscoroutinefunction(getattr(jobClass, "run", None)):
+            within = f"{jobClass.__name__}.run is async, and so happens within the service"
+            raise ConfigError([f"{name}: {within}, which cannot be {user.name!r} for it"])
         self.jobActions = jobActions
         self.jobListURL = jobListURL
         self.limits = limits or WorkLimits()
@@ -142,9 +149,9 @@ class UWS(DestroyableJobs):
         @param who: asks for it, for the record.
         @param client: where that comes from; a job without an owner counts for this, and
             without either it is bound to no limits.
-        @param idempotencyKey: names the wish: if the owner has had a job made with the same
-            key in the last 24 hours, that one's id comes back, even if it has been destroyed
-            since, and nothing else is done.
+        @param idempotencyKey: names the wish: if the owner, or the client if there is none, has
+            had a job made with the same key in the last 24 hours, that one's id comes back, even
+            if it has been destroyed since, and nothing else is done.
         @param properties: any of C{owner}, C{runId}, C{executionDuration}, C{destruction},
             C{quote}, C{jobInfo}, and C{parameters}, a dictionary of names and values.
         @raise ParameterError: for a value that its declaration refuses; no job is made.
@@ -152,7 +159,7 @@ class UWS(DestroyableJobs):
         @raise Forbidden: C{TooMany} or C{TooLarge}, too, beyond what the account can have.
         """
         job = self._draft(properties)
-        if (first := await self._madeBefore(job, idempotencyKey, timeout)) is not None:
+        if (first := await self._madeBefore(job, idempotencyKey, client, timeout)) is not None:
             return first
         return await self._create(job, timeout, By(who, client), key=idempotencyKey)
 
@@ -180,12 +187,32 @@ class UWS(DestroyableJobs):
         @param properties: as for C{getNewJobId}.
         """
         job = self._draft(properties)
-        if (first := await self._madeBefore(job, idempotencyKey)) is not None:
+        if (first := await self._madeBefore(job, idempotencyKey, client)) is not None:
             return first
         files = self._filesOf(job, request)
         await maybeDeferred(self.setParamsFromRequest, job, request)
+        checkAmount(job.parameters, self.mostValues, self.mostText)
         by = By(who, client)
         return await self._create(job, self.requestTimeout, by, files, run, idempotencyKey)
+
+    @deferred
+    async def checkRoom(
+        self, owner: str | None, client: str | None, isToRun: bool = False
+    ) -> int | None:
+        """
+        See that somebody can have one more job now, before more is known of it; how many bytes
+        they store, C{None} if no limits hold for them.
+
+        @param isToRun: it is to be queued as well.
+        @raise Forbidden: C{TooMany} or C{TooLarge}, too, if they cannot.
+        """
+        return await self.table.checkRoom(owner, client, self.accountLimits, isToRun)
+
+    @deferred
+    async def storedBeside(self, jobId: str) -> int | None:
+        """How many bytes the account of a job stores, but for this one; C{None} if it has none."""
+        (row,) = await self.table.run("storedBeside", {"jobId": jobId}) or [{"stored": None}]
+        return None if row["stored"] is None else int(row["stored"])
 
     def _draft(self, properties: dict[str, Any]) -> UWSJob:
         """A job that is nowhere but here."""
@@ -205,7 +232,9 @@ class UWS(DestroyableJobs):
         for name, value in parameters.items():
             job.assignParameter(name, value)
         job.change(
-            executionDuration=self.policy.duration(properties.get("executionDuration")),
+            executionDuration=self.policy.of(job.owner).duration(
+                properties.get("executionDuration")
+            ),
         )
         return job
 
@@ -250,12 +279,12 @@ class UWS(DestroyableJobs):
         return job.jobId
 
     async def _madeBefore(
-        self, job: UWSJob, key: str | None, timeout: float | None = None
+        self, job: UWSJob, key: str | None, client: str | None, timeout: float | None = None
     ) -> str | None:
         """The id of the job that a key stands for, if it has been used."""
         if key is None:
             return None
-        wanted = (job.record, checkKey(key))
+        wanted = (job.record, checkKey(key), client)
         return await self._persistently(lambda: self.table.ofKey(*wanted), timeout)
 
     async def _insert(self, job: UWSJob, run: bool, by: By, key: str | None) -> str:
@@ -272,7 +301,7 @@ class UWS(DestroyableJobs):
         lockTimeout = None if key is None else self.lockTimeout
         async with self.database.transaction(lockTimeout) as t:
             if key is not None:
-                first = await self.table.useKey(job.record, key, t)
+                first = await self.table.useKey(job.record, key, by.client, t)
                 if first is not None:  # even this one: then the answer was lost before
                     return first
             record = await self._store(job, by, t)
@@ -281,7 +310,8 @@ class UWS(DestroyableJobs):
         return job.jobId
 
     async def _store(self, job: UWSJob, by: By, conn: Transaction | None = None) -> JobRecord:
-        lifetimes = self.policy.lifetime, self.policy.longestLifetime
+        policy = self.policy.of(job.owner)
+        lifetimes = policy.lifetime, policy.longestLifetime
         record = await self.table.create(
             job.record, *lifetimes, conn, by.who, by.client, self.accountLimits
         )

@@ -46,7 +46,7 @@ from twuws.phases import (
 )
 from twuws.phasewatcher import PhaseWatcher
 from twuws.policy import FetchPolicy, Policy
-from twuws.submission import FilesToAdopt
+from twuws.submission import FilesToAdopt, checkAmount
 from twuws.uwsreading import ReadableJobs, deferred
 from twuws.values import sizeOf
 
@@ -95,6 +95,10 @@ class ChangeableJobs(ReadableJobs):
 
     #: How long a change waits for another change of the same job, s.
     lockTimeout: float = 10
+    #: How many values a job can have, and how many bytes of text, whoever sends how little of it
+    #: at a time.
+    mostValues = 10_000
+    mostText = 16 * 2**20
     #: What is loaded for jobs from the URIs that clients give.
     fetchPolicy = FetchPolicy()
     #: Of jobs that are queued without saying one.
@@ -200,16 +204,17 @@ class ChangeableJobs(ReadableJobs):
                 job.runId = checkRunId(runId)
             if executionDuration is not None:
                 self._checkPhase(job, set(Phase) - FINAL, "EXECUTIONDURATION")
-                job.executionDuration = self.policy.duration(executionDuration)
+                job.executionDuration = self.policy.of(job.owner).duration(executionDuration)
             if not isinstance(destruction, Unset):
                 self._checkPhase(job, set(Phase) - {ARCHIVED}, "DESTRUCTION")
                 if destruction is not None and destruction <= now:
                     raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
-                job.destruction = self.policy.destruction(destruction, now)
+                job.destruction = self.policy.of(job.owner).destruction(destruction, now)
             if request is not None:
                 self._checkPhase(job, {PENDING}, "Parameters")
                 files = self._filesOf(job, request)
                 await maybeDeferred(self.setParamsFromRequest, job, request)
+                checkAmount(job.parameters, self.mostValues, self.mostText)
                 await self._checkStored(t, record, job.record)
                 await self.storing(files.adopt, job.parameters)
             changed = await self.table.change(record, job.record, t)

@@ -158,6 +158,7 @@ class ReadableJobs:
                 left = giveUpAt - reactor.seconds()
                 if not condition(job) or left <= 0 or not self.watcher.running:
                     return job
+                del job  # who waits need not keep it: 1.7 kB each
                 await changed.addTimeout(left, reactor)
             except TimeoutError:
                 pass

@@ -183,7 +183,8 @@ class _Play:
             jobs = self._kinds[service, -priority, owner]
             isFirst = bool(jobs) and jobs[0].jobId == jobId
             runs = self._byOwner[owner]
-            if isFirst and runs == running and (most is None or runs < most):
+            # Who is anonymous is taken for somebody who has room: each has a limit alone.
+            if isFirst and runs == running and (most is None or owner == "" or runs < most):
                 return heap[0]
             heappop(heap)
             if isFirst and runs > running:

@@ -21,6 +21,9 @@ from bench.rates import Subject, others, run
 
 STATEMENTS = "twuws_database_statement_seconds_count"
 
+#: How many come at a time: with thousands in one moment, the last would be told 503.
+AT_ONCE = 200
+
 #: Ends jobs that wait, as a service would.
 END = """
     UPDATE jobs SET phase = 'ABORTED', end_time = date_trunc('milliseconds', clock_timestamp()),
@@ -34,9 +37,20 @@ class Waiters:
     def __init__(self, bed: Bed, service: Service, number: int) -> None:
         self._service = service
         self.process = bed.begin(Child.module("bench.waiters", log=bed.directory / "waiters.log"))
-        paths = [f"/five/async/{idOf(n)}?WAIT=-1" for n in range(1, number + 1)]
-        self.process.tell({"port": service.port, "paths": paths})
-        until(lambda: service.metric("twuws_waiters") >= number, "all wait", 240, every=0.2)
+        for first in range(1, number + 1, AT_ONCE):
+            last = min(first + AT_ONCE - 1, number)
+            paths = [f"/five/async/{idOf(n)}?WAIT=-1" for n in range(first, last + 1)]
+            self._ask(paths)
+            self._awaitAll(last)
+
+    def _ask(self, paths: Sequence[str] = (), last: int = 0) -> list[tuple[int, float]]:
+        wish = {"port": self._service.port, "paths": paths, "last": last}
+        answers: list[tuple[int, float]] = self.process.ask(wish)
+        return answers
+
+    def _awaitAll(self, number: int) -> None:
+        until(lambda: self._service.metric("twuws_waiters") >= number, f"{number} wait", 60,
+              every=0.02)  # fmt: skip
 
     def end(self, connection: Any, numbers: Sequence[int]) -> float:
         """Let the jobs of some of them end; when that was begun."""
@@ -47,8 +61,8 @@ class Waiters:
 
     def answered(self, number: int, since: int = 0) -> list[tuple[int, float]]:
         """When which of them were answered, once so many have been."""
-        found: list[tuple[int, float]] = until(
-            lambda: len(got := self.process.ask({"last": since})) >= number and got,
+        found = until(
+            lambda: len(got := self._ask(last=since)) >= number and got,
             f"{number} answers", every=0.002 if number == 1 else 0.1,
         )  # fmt: skip
         return [(place + 1, at) for place, at in found]

@@ -61,7 +61,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
-from twuws.admin import commands, passwords
+from twuws.admin import auditing, commands, passwords
 from twuws.admin.options import SHARED, makeParser
 from twuws.admin.output import Report
 from twuws.admin.session import Session
@@ -144,7 +144,15 @@ async def _command(
     session = Session(config=config, database=database, report=report)
     if options.command is not commands.upgrade:
         await session.checkSchema()
-    await options.command(session, options)
+    if (audit := auditing.auditFor(session, options)) is None:
+        await options.command(session, options)
+        return
+    status = 2
+    try:
+        await options.command(session, options)
+        status = int(report.failed)
+    finally:
+        auditing.record(audit, session, options, status)
 
 
 async def _dsn(config: Config, reactor: Any, begun: list[Any]) -> str:

@@ -32,10 +32,9 @@ async def showLimits(session: Session, options: Namespace) -> None:
         "queued": limits.account.queued,
         "stored": limits.account.stored,
     }
+    most["running-per-owner"] = session.config.node.limits.perOwner
     if isSpared:
         most = dict.fromkeys(most)
-    if owner is not None:  # those who are anonymous are one owner together
-        most["running-per-owner"] = session.config.node.limits.perOwner
     columns = {"running-per-owner": "running"}
     found: list[dict[str, Any]] = []
     for name, number in most.items():

@@ -14,8 +14,9 @@ from typing import Any
 import jwt
 from zope.interface import implementer
 
+from twuws.authenticators.confidential import checkConfidential
 from twuws.authenticators.oidckeys import IssuerKeys
-from twuws.errors import Forbidden, NotAuthenticated
+from twuws.errors import InsufficientScope, NotAuthenticated
 from twuws.identity import SCOPES, Identity, checkedName
 from twuws.interfaces import IAuthenticator
 
@@ -49,6 +50,7 @@ class OIDCSettings:
     @ivar requiredScope: what they must be good for, by the issuer's name of it.
     @ivar scopes: the issuer's name of each of L{SCOPES} that they can be good for; if there is
         none, they are good for all.
+    @ivar cleartext: whether they are taken if others may have read them on their way, too.
     """
 
     issuer: str
@@ -59,6 +61,7 @@ class OIDCSettings:
     groupsClaim: str | None = None
     requiredScope: str | None = None
     scopes: Mapping[str, str] = field(default_factory=dict)
+    cleartext: bool = False
 
 
 @implementer(IAuthenticator)
@@ -70,6 +73,7 @@ class OIDCAuthenticator:
     securityMethods = ("ivo://ivoa.net/sso#OAuth", "ivo://ivoa.net/sso#OpenID")
 
     def __init__(self, settings: OIDCSettings, keys: IssuerKeys) -> None:
+        self.cleartext = settings.cleartext
         self._settings = settings
         self._keys = keys
 
@@ -82,6 +86,8 @@ class OIDCAuthenticator:
         token = value.strip()
         if scheme.lower() != b"bearer" or token.startswith(OWN):
             return None
+        if not self._settings.cleartext:
+            checkConfidential(request, "Tokens")
         if len(token) > LONGEST:
             raise NotAuthenticated(f"The token is too long: {LONGEST} bytes are the most.")
         kid, algorithm = self._headerOf(token)
@@ -162,13 +168,17 @@ class OIDCAuthenticator:
         given = {word for text in said for word in text.split()}
         required, named = self._settings.requiredScope, self._settings.scopes
         if required is not None and required not in given:
-            raise Forbidden(f"The token is not good for this service: its scope has no {required}.")
+            raise InsufficientScope(
+                f"The token is not good for this service: its scope has no {required}."
+            )
         if not named:
             return SCOPES
         scopes = frozenset(one for one, name in named.items() if name in given)
         if not scopes:
             known = ", ".join(named.values())
-            raise Forbidden(f"The token is not good for this service: its scope has no {known}.")
+            raise InsufficientScope(
+                f"The token is not good for this service: its scope has no {known}."
+            )
         return scopes | {"read"}
 
 

@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twuws.authenticators.confidential import checkConfidential
 from twuws.authenticators.guessing import Guesses
 from twuws.authenticators.passwordfile import checkName
 from twuws.database import shield
-from twuws.errors import Forbidden, NotAuthenticated, Unavailable, UWSError
+from twuws.errors import NotAuthenticated, Unavailable, UWSError
 from twuws.identity import Identity
 from twuws.interfaces import IAuthenticator
 
@@ -52,7 +53,7 @@ class PasswordAuthenticator:
         guesses: Guesses | None = None,
     ) -> None:
         self._checkers = list(checkers)
-        self._cleartext = cleartext
+        self.cleartext = cleartext
         self._guesses = guesses or Guesses()
         self._turns = DeferredSemaphore(AT_ONCE)
 
@@ -81,11 +82,8 @@ class PasswordAuthenticator:
         @raise TooManyRequests: if whoever says so was wrong too often.
         @raise Unavailable: if that cannot be found out.
         """
-        if not (request.isConfidential or self._cleartext):
-            raise Forbidden(
-                "Passwords are taken by https only. (If that is what this was: the operator has to"
-                " trust the proxy, or to set public-url.)"
-            )
+        if not self.cleartext:
+            checkConfidential(request, "Passwords")
         address = request.cameFrom
         self._guesses.check(address, name)
         for checker in self._checkers:

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twuws.authenticators.confidential import checkConfidential
 from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import NotAuthenticated
 from twuws.identity import SCOPES, Identity
@@ -59,6 +60,8 @@ class TokenAuthenticator:
         token = value.strip().decode("latin-1")
         if scheme.lower() != b"bearer" or not token.startswith(PREFIX):
             return None
+        if not self._rules.cleartext:
+            checkConfidential(request, "Tokens")
         until, known = self._known.get(token, (0.0, None))
         if known is not None and self._now() < until:
             return known

@@ -74,6 +74,8 @@ def capabilitiesDocument(
     jobs = _add(root, "capability", standardID="ivo://ivoa.net/std/UWS#rest-1.1")
     _add(jobs, "description", title)
     _addMethods(_addInterface(jobs, f"{base}/async", role="std"), methods)
+    if methods:  # of a full URL clients take this for that one alone, and not for the jobs below
+        _addMethods(_addInterface(jobs, f"{base}/async", "base"), methods)
     sync = _add(root, "capability")
     _add(sync, "description", "The same, in one request that waits for the result.")
     interface = _addInterface(sync, f"{base}/sync")
@@ -96,10 +98,12 @@ def availabilityDocument(available: bool, upSince: datetime, notes: Iterable[str
     return _document(root)
 
 
-def _addInterface(capability: etree._Element, url: str, **attributes: str) -> etree._Element:
+def _addInterface(
+    capability: etree._Element, url: str, use: str = "full", **attributes: str
+) -> etree._Element:
     interface = _add(capability, "interface", **attributes)
     interface.set(f"{{{XSI}}}type", "vs:ParamHTTP")
-    _add(interface, "accessURL", url, use="full")
+    _add(interface, "accessURL", url, use=use)
     return interface
 
 

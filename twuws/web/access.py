@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from twuws.errors import Forbidden, JobNotFound, NotAuthenticated
+from twuws.errors import Forbidden, InsufficientScope, JobNotFound, NotAuthenticated
 from twuws.identity import Identity
 from twuws.tokens import TokenRules
+
+_NO_ADMIN = "these credentials are not good for what administrators may (admin)."
 
 
 class Anonymous(StrEnum):
@@ -90,15 +92,18 @@ class Access:
 
     def isAdmin(self, who: Identity) -> bool:
         """Whether somebody may do what is for administrators, and has credentials for it."""
+        return self._isNamed(who) and "admin" in who.scopes
+
+    def _isNamed(self, who: Identity) -> bool:
         isOne = who.name in self.admins or bool(who.groups & self.adminGroups)
-        return isOne and who.name is not None and "admin" in who.scopes
+        return isOne and who.name is not None
 
     def checkUse(self, who: Identity, isChange: bool) -> None:
         """
         See whether somebody may use the service at all.
 
         @raise NotAuthenticated: if they have to say who they are.
-        @raise Forbidden: if they may not.
+        @raise Forbidden: if they may not; L{InsufficientScope} if they could with others.
         """
         if who.name is None:
             if self.wantsIdentity:
@@ -106,7 +111,9 @@ class Access:
         elif not (self.admitted is None or self.admitted.has(who) or self.isAdmin(who)):
             raise Forbidden(f"{who.name} may not use this service; ask its operator.")
         if isChange and "write" not in who.scopes:
-            raise Forbidden("These credentials are good for looking only, not for changes.")
+            raise InsufficientScope(
+                "These credentials are good for looking only, not for changes (write)."
+            )
 
     def checkJob(self, who: Identity, jobId: str, owner: str | None) -> None:
         """
@@ -123,7 +130,24 @@ class Access:
             raise JobNotFound(jobId)
         if who.name is None:
             raise NotAuthenticated("This job belongs to somebody: log in as its owner.")
+        if self._isNamed(who):
+            raise InsufficientScope(f"This job is not {who.name}'s, and {_NO_ADMIN}")
         raise Forbidden(f"This job is not {who.name}'s: only its owner may see or change it.")
+
+    def checkAdmin(self, who: Identity) -> None:
+        """
+        See whether somebody may do what is for administrators.
+
+        @raise NotAuthenticated: if they have not said who they are, and could.
+        @raise Forbidden: if they may not.
+        """
+        if self.isAdmin(who):
+            return
+        if who.name is None and self.authenticators:
+            raise NotAuthenticated("This is for administrators: log in.")
+        if self._isNamed(who):
+            raise InsufficientScope(f"This is for administrators, and {_NO_ADMIN}")
+        raise Forbidden("This is for administrators.")
 
     def owns(self, who: Identity, owner: str | None) -> bool:
         """Whether a job is somebody's, or nobody's."""

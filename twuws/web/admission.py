@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twuws.errors import Forbidden, NotAuthenticated, UWSError
+from twuws.errors import Forbidden, InsufficientScope, NotAuthenticated, UWSError
 from twuws.jobs import UWSJob
 from twuws.web.controls import Controls
-from twuws.web.identifying import challenge, checkOrigin, identify, identityOf
+from twuws.web.identifying import challenge, checkOrigin, identify, identityOf, wantMore
 from twuws.web.origin import clientAddress, isConfidential
 from twuws.web.settings import WebSettings
 
@@ -88,10 +88,20 @@ class Admission:
                 " destroy it, and change nothing else."
             )
 
+    def checkAdministrator(self, request: Any) -> None:
+        """
+        See whether who asks may do, or look at, what is for administrators alone.
+
+        @raise NotAuthenticated, Forbidden: if they may not.
+        """
+        self._access.checkAdmin(identityOf(request))
+
     def refused(self, request: Any, error: UWSError) -> None:
         """Something is not done: say how to log in, where that would help."""
         if isinstance(error, NotAuthenticated):
             challenge(request, self._access, self._baseURL(request))
+        if isinstance(error, InsufficientScope):
+            wantMore(request)
         if isinstance(error, NotAuthenticated | Forbidden):
             self._note(request)
 

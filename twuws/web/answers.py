@@ -19,6 +19,7 @@ from twisted.web.static import File
 from twuws.documents import MEDIA_TYPE, VOTABLE, errorVOTable
 from twuws.endings import whyOf
 from twuws.errors import (
+    DatabaseBusy,
     DatabaseUnavailable,
     Gone,
     NotAcceptable,
@@ -129,8 +130,9 @@ def failure(request: Any, error: UWSError) -> bytes:
     if isinstance(error, Unavailable | TooMany):
         request.setHeader("retry-after", str(error.retryAfter))
     # What the database says is for the log: it names hosts and paths.
-    message = str(DatabaseUnavailable() if isinstance(error, DatabaseUnavailable) else error)
-    return explanation(request, message)
+    if isinstance(error, DatabaseUnavailable):
+        error = DatabaseBusy() if isinstance(error, DatabaseBusy) else DatabaseUnavailable()
+    return explanation(request, str(error))
 
 
 def explanation(request: Any, message: str, detail: str | None = None) -> bytes:

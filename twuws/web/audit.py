@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -76,6 +77,19 @@ class AuditLog:
         if made := getattr(request, "madeJob", None):
             record["job"] = made
         self._write(record)
+
+    def command(
+        self, *, who: str, where: str, did: str, to: Mapping[str, Any], status: int
+    ) -> None:
+        """
+        Write down what was done with the C{twuws} command.
+
+        @param where: the host.
+        @param to: what it was done to, and how.
+        @param status: the exit status: 0 if all was done.
+        """
+        record = {"at": formatInstant(datetime.now(UTC)), "who": who, "by": "command"}
+        self._write(record | {"from": where, "did": did, "to": dict(to), "status": status})
 
     def _write(self, record: dict[str, Any]) -> None:
         """Write a line."""

@@ -17,17 +17,20 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, datetimeToString
 from twisted.web.server import Request
 
 from twuws.endings import whyOf
 from twuws.errors import BadRequest, TooLarge, Unavailable, UWSError
+from twuws.logs import toldURI
 from twuws.web import answers, headers
-from twuws.web.jsonbodies import isJSON
+from twuws.web.beforehand import Room, mayHaveFiles, whoToAsk
 from twuws.web.multipart import MULTIPART, Form, boundaryOf
 from twuws.web.settings import WebSettings
 from twuws.workdir import WorkDirs
@@ -72,6 +75,9 @@ class SpooledRequest(Request):
     then would make the kernel reset it while the client still sends, and a reset overtakes
     the answer.  So only our side is closed, and what comes is passed over for a while.
 
+    Before more of it is read than comes with the headers, a resource that has C{beforeBody}
+    can say that it does not want it, or how much of it; see L{twuws.web.beforehand.BeforeBody}.
+
     @ivar form: what has been taken of a large multipart form, and is not in C{content}; it is
         removed if nobody has read it by the end.
     @ivar lingerSeconds: how long a client that was refused may go on, s.
@@ -96,7 +102,18 @@ class SpooledRequest(Request):
         self._received = 0
         self._refusal: UWSError | None = None
         self._lingering: Any = None
+        self._asking: Deferred[Any] | None = None
+        self._room: Room | None = None
+        self._awaited: list[str] = []
         self.form: Form | None = None
+
+    def __repr__(self) -> str:
+        """
+        What logs say of it.  Twisted's own is an error for bytes that are no ASCII, and has the
+        query, in which secrets can be.
+        """
+        uri = toldURI(self.uri).decode("ascii", "backslashreplace")
+        return f"<{type(self).__name__} {self.method.decode('ascii', 'backslashreplace')} {uri}>"
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; a chunked body has the length C{None}."""
@@ -113,6 +130,49 @@ class SpooledRequest(Request):
             self._guarded(self._spool)
             if self._refusal is None:
                 self.form = self._formToCome(contentType)
+                self._ask(length)
+
+    def _ask(self, length: int | None) -> None:
+        """Have the resource say whether it wants this body, before more of it comes."""
+        ask: Any = whoToAsk(self)
+        if ask is None:
+            return
+        self._awaited = headers.allOf(self, "expect")  # the channel looks for it after gotLength
+        self.requestHeaders.removeHeader(b"expect")
+        self._transport().pauseProducing()
+        self._asking = asking = Deferred.fromCoroutine(ask(self, length))
+        asking.addCallbacks(self._wanted, self._unwanted)
+        asking.addErrback(lambda f: _log.failure("going on with a request", f))
+
+    def _wanted(self, room: Room | None) -> None:
+        """It may come, as far as there is room."""
+        self._room = room
+        isAwaited = [one.lower() for one in self._awaited] == ["100-continue"]
+        if isAwaited and self.clientproto == b"HTTP/1.1" and not self._received:
+            self._transport().write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._goOn()
+
+    def _unwanted(self, failure: Failure) -> None:
+        """It may not, or nobody knows."""
+        if failure.check(CancelledError):
+            return
+        if not failure.check(UWSError):
+            _log.failure("asking whether a body is wanted", failure)
+            self._wanted(None)
+            return
+        self._goOn()
+        self._refuse(cast(UWSError, failure.value))
+
+    def _goOn(self) -> None:
+        """Nobody is asked any more."""
+        asking, self._asking = self._asking, None
+        if asking is not None and not asking.called:
+            asking.cancel()
+        self._transport().resumeProducing()
+
+    def _transport(self) -> Any:
+        channel: Any = self.channel
+        return channel.transport
 
     def _formToCome(self, contentType: str) -> Form | None:
         """The form that the body will be, if it is one that somebody can read."""
@@ -128,8 +188,7 @@ class SpooledRequest(Request):
 
     def _mostOf(self, contentType: str) -> int | None:
         """How large a body of this type can be."""
-        kind = contentType.partition(";")[0].strip().lower()
-        hasFiles = kind != "application/x-www-form-urlencoded" and not isJSON(kind)
+        hasFiles = mayHaveFiles(contentType)
         limits = self._settings.maximumBody, None if hasFiles else self._settings.maximumForm
         return min((limit for limit in limits if limit is not None), default=None)
 
@@ -141,6 +200,8 @@ class SpooledRequest(Request):
                 self._abort()
         elif self._maximumBody is not None and self._received > self._maximumBody:
             self._refuse(tooLarge(None, self._maximumBody, self._settings))
+        elif self._room is not None and self._received > self._room.most:
+            self._refuse(self._room.beyond(None))
         else:
             self._guarded(partial(self._store, data))
 
@@ -150,6 +211,8 @@ class SpooledRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the body has come."""
+        if self._asking is not None:  # it was in what had been read by then
+            self._goOn()
         if self._refusal is None:
             self._guarded(self.content.flush)
         if self._refusal is None:
@@ -174,6 +237,8 @@ class SpooledRequest(Request):
     def connectionLost(self, reason: Any) -> None:
         """The client has gone."""
         self._stopLingering()
+        if self._asking is not None:
+            self._asking.cancel()
         self._forgetForm()
         super().connectionLost(reason)
 

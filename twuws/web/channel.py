@@ -15,7 +15,13 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.web.http import RESPONSES, HTTPChannel
 
+from twuws.proxies import networkOf
+
 log = Logger()
+
+#: How much of a body in chunks is read before others have their turn, bytes: it may be a thousand
+#: chunks, each of which takes some ten microseconds.
+CHUNKS_AT_A_TIME = 8192
 
 #: How long whoever was refused has to read why, s, and what they may send meanwhile, bytes.
 LINGER = 2.0
@@ -35,6 +41,8 @@ class ConnectionLimits:
     @ivar idleTime: how long a connection is kept on which no request comes, s.
     @ivar sendTime: how long a client may take to read what is held for it in memory, s, beside
         what that takes at L{bodyRate}; C{None} for any time.
+    @ivar unsent: how much is held in memory at most for clients that do not read as fast as we
+        write, all together, bytes; C{None} for any amount.
     @ivar perAddress: how many connections an address has at most; C{None} for any number.
     @ivar inAll: how many there are at most, of all; C{None} for any number.
     """
@@ -46,6 +54,7 @@ class ConnectionLimits:
     bodyGrace: float = 30
     idleTime: float = 60
     sendTime: float | None = 300
+    unsent: int | None = 256 * 2**20
     perAddress: int | None = None
     inAll: int | None = None
 
@@ -64,7 +73,11 @@ class GuardedChannel(HTTPChannel):
     The connection of one client, with deadlines for what it has to do.
 
     The site has C{limits}, and is asked to C{watch} a channel that has a deadline, for which
-    it calls L{checkTime} from time to time.  Who waits for an answer has none.
+    it calls L{checkTime} from time to time.  Who waits for an answer has none.  It is told by
+    C{holds} how much is in memory that the client has yet to read.
+
+    Requests that a client sends at a time are answered one by one, and others have their turn
+    between them.
     """
 
     site: Any
@@ -77,6 +90,10 @@ class GuardedChannel(HTTPChannel):
         self._sentBy: float | None = None
         self._headerLines = self._headerBytes = self._unsent = 0
         self._lingering: Lingering | None = None
+        self._isPaused = False
+        self._answered: Any = None
+        self._turn: Any = None
+        self._usualSize: int | None = None
 
     def connectionMade(self) -> None:
         limits = self.site.limits
@@ -132,26 +149,47 @@ class GuardedChannel(HTTPChannel):
         self._doing = _Doing.BODY
         hasRate = limits.bodyRate is not None
         self._readBy = self.site.reactor.seconds() + limits.bodyGrace if hasRate else None
+        if self.requests[-1].requestHeaders.hasHeader(b"transfer-encoding"):
+            self._usualSize = getattr(self.transport, "bufferSize", None)
+            self.transport.bufferSize = CHUNKS_AT_A_TIME
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         self._doing = _Doing.ANSWER
         self._readBy = None
+        if self._usualSize is not None:
+            self.transport.bufferSize, self._usualSize = self._usualSize, None
         super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
         self._doing = _Doing.NOTHING
+        if self.persistent:
+            self._answered = request
+            self._awaitTurn()
+        else:
+            super().requestDone(request)
+
+    def _awaitTurn(self) -> None:
+        """Go on once others had their turn, and the client has read what it was answered."""
+        if self._answered is not None and not self._isPaused and self._turn is None:
+            self._turn = self.callLater(0, self._takeTurn)
+
+    def _takeTurn(self) -> None:
+        request, self._answered, self._turn = self._answered, None, None
         super().requestDone(request)
         self._tellSite()
 
     # Sending
 
     def write(self, data: bytes) -> None:
-        self._unsent += len(data)
+        self._unsent = len(data) + (self._unsent if self._isPaused else 0)
         super().write(data)
+        if self._isPaused:
+            self.site.holds(self, self._unsent)
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as we write."""
+        self._isPaused = True
         limits = self.site.limits
         if limits.sendTime is not None:
             more = self._unsent / (limits.bodyRate or 1000)
@@ -162,9 +200,12 @@ class GuardedChannel(HTTPChannel):
     def resumeProducing(self) -> None:
         """It has read all of it."""
         self._unsent = 0
+        self._isPaused = False
         self._sentBy = None
         self._tellSite()
+        self.site.holds(self, 0)
         super().resumeProducing()
+        self._awaitTurn()
 
     # Deadlines
 
@@ -201,11 +242,20 @@ class GuardedChannel(HTTPChannel):
         self.dataReceived = self._lingering.passOver  # type: ignore[method-assign]
         self.clearLineBuffer()
 
+    @property
+    def place(self) -> str:
+        """Where the client is: an address, or a network of them."""
+        return networkOf(self._peer())
+
     def _peer(self) -> str:
         return str(getattr(self.transport.getPeer(), "host", "unix"))
 
     def connectionLost(self, reason: Any = None) -> None:
         self.site.watch(self, False)
+        self.site.holds(self, 0)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         if self._lingering is not None:
             self._lingering.stop()
         super().connectionLost(reason)

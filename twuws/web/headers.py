@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.web.http import NO_CONTENT
+from twisted.web.http import NO_CONTENT, stringToDatetime
 from twisted.web.server import version
 
 import twuws
@@ -25,6 +25,7 @@ def begin(request: Any, settings: WebSettings) -> None:
     request.setHeader("server", _SERVER)
     request.setHeader("cache-control", "private, no-cache")  # ask again each time, by ETag
     request.setHeader("x-content-type-options", "nosniff")
+    _dropNoDate(request)
     if not settings.origins:
         return
     vary(request, "Origin")
@@ -36,6 +37,16 @@ def begin(request: Any, settings: WebSettings) -> None:
     else:
         return
     request.setHeader("access-control-expose-headers", _EXPOSED)
+
+
+def _dropNoDate(request: Any) -> None:
+    """A date that is none does not count (RFC 9110, 13.1.3); Twisted stumbles over some."""
+    since: bytes | None = request.getHeader(b"if-modified-since")
+    if since is not None:
+        try:
+            stringToDatetime(since.partition(b";")[0])
+        except (ValueError, IndexError, AssertionError):
+            request.requestHeaders.removeHeader(b"if-modified-since")
 
 
 def isPreflight(request: Any) -> bool:

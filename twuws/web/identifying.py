@@ -42,10 +42,14 @@ async def _found(request: Any, access: Access) -> Identity:
         who: Identity | None = await authenticator.authenticate(request)
         if who is not None:
             return who
-    scheme = (textOf(request, "authorization") or "").partition(" ")[0]
+    scheme = _schemeOf(request)
     if scheme and access.authenticators:
         raise NotAuthenticated(f"Authorization: {scheme[:20]!r} is not known here, or not so.")
     return ANONYMOUS
+
+
+def _schemeOf(request: Any) -> str:
+    return (textOf(request, "authorization") or "").partition(" ")[0]
 
 
 def identityOf(request: Any) -> Identity:
@@ -71,11 +75,19 @@ _CONTROLS = dict.fromkeys((*range(32), 127), "?")
 
 
 def challenge(request: Any, access: Access, baseURL: str) -> None:
-    """Say how to log in (SSO 2.1)."""
+    """Say how to log in (SSO 2.1), and that a token is none, if there is one (RFC 6750, 3.1)."""
     request.responseHeaders.removeHeader("www-authenticate")
     ways = (one for way in access.authenticators for one in way.challenges(baseURL))
     for one in dict.fromkeys(ways):  # several know of Bearer
-        request.responseHeaders.addRawHeader("www-authenticate", one)
+        isWrong = _schemeOf(request).lower() == "bearer" and one.startswith("Bearer ")
+        told = f'{one}, error="invalid_token"' if isWrong else one
+        request.responseHeaders.addRawHeader("www-authenticate", told)
+
+
+def wantMore(request: Any) -> None:
+    """Say to who has a token that another one is needed (RFC 6750, 3.1)."""
+    if _schemeOf(request).lower() == "bearer":
+        request.setHeader("www-authenticate", 'Bearer realm="twuws", error="insufficient_scope"')
 
 
 def checkOrigin(request: Any, who: Identity, ownURL: str, origins: frozenset[str]) -> None:

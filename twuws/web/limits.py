@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from twuws.errors import TooLarge, TooMany
 
+#: The largest body where nothing is made and nothing stored, bytes.
+LITTLE_BODY = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:

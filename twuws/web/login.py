@@ -11,12 +11,10 @@ from twuws.errors import BadRequest, NotFound
 from twuws.identity import Identity
 from twuws.web import answers
 from twuws.web.identifying import tellWho
+from twuws.web.limits import LITTLE_BODY
 from twuws.web.requests import readArguments
 from twuws.web.uwsactions import choose, methodOf
 from twuws.workdir import WorkDirs
-
-#: The largest body, bytes.
-MAXIMUM_BODY = 10_000
 
 
 class Login:
@@ -41,7 +39,7 @@ class Login:
         choose({"POST": self.answer}, methodOf(request))
         if b"?" in request.uri:  # which is in logs, and in histories
             raise BadRequest("username and password are sent in the body, and nothing in the URL.")
-        await readArguments(request, uploads=self._uploads, maximumBody=MAXIMUM_BODY)
+        await readArguments(request, uploads=self._uploads, maximumBody=LITTLE_BODY)
         name, password = (_one(request, key).encode() for key in ("username", "password"))
         token, who = await self._login(name, password, request)
         tellWho(request, who)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, succeed
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.web.http import parse_qs
 
-from twuws.errors import BadRequest, TooLarge, UnsupportedMediaType
+from twuws.errors import BadRequest, TooLarge, UnsupportedMediaType, UWSError
 from twuws.submission import Upload
 from twuws.values import mediaTypeOf
 from twuws.web.bodies import tooLarge
@@ -43,6 +43,11 @@ from twuws.workdir import WorkDirs
 #: Bodies up to this size, in bytes, are parsed in the reactor, larger ones in a thread.
 #: Nothing goes to disk while so little is parsed.
 SMALL_BODY = HELD
+
+#: How many large bodies of text are parsed at a time.  Each may take some ten times its size in
+#: memory, a CPU, and one of the reactor's ten threads, which others need as well.
+AT_ONCE = 2
+_turns = DeferredSemaphore(AT_ONCE)
 
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -263,7 +268,19 @@ async def _readText(
         raise TooLarge(f"A form of {size} bytes: {most}")
     if size <= SMALL_BODY:
         return parse(content.read(), limits)
-    return await deferToThread(lambda: parse(content.read(), limits))
+
+    def parsed() -> list[tuple[str, str]] | UWSError:
+        try:
+            return parse(content.read(), limits)
+        except UWSError as e:
+            # What it has come by has the body, and would keep it for as long as garbage is.
+            e.__context__ = None
+            return e.with_traceback(None)
+
+    found = await _turns.run(deferToThread, parsed)
+    if isinstance(found, UWSError):
+        raise found
+    return found
 
 
 async def _readForm(

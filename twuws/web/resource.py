@@ -33,6 +33,7 @@ from twuws.uws import UWS
 from twuws.uwschanging import Unset
 from twuws.web import answers, headers
 from twuws.web.admission import Admission
+from twuws.web.beforehand import Beforehand
 from twuws.web.controls import (
     IDEMPOTENCY_KEY,
     NO_CONTROLS,
@@ -75,7 +76,10 @@ class UWSResource(Resource):
     def __init__(self, uws: UWS, settings: WebSettings | None = None) -> None:
         super().__init__()
         self._settings = settings or WebSettings()
-        self._klein = _Jobs(uws, self._settings).app.resource()
+        jobs = _Jobs(uws, self._settings)
+        self._klein = jobs.app.resource()
+        #: See L{twuws.web.beforehand.BeforeBody}.
+        self.beforeBody = Beforehand(uws, self._settings, jobs.admission).check
 
     def render(self, request: Any) -> Any:
         headers.begin(request, self._settings)
@@ -272,7 +276,10 @@ class _Jobs:
             controls = await self._read(request)
             if controls is not NO_CONTROLS:
                 asked = replace(asked, controls=controls)
-            self.admission.checkAct(request, asked.found, asked.controls)
+            if action and action.isForAdministrators:
+                self.admission.checkAdministrator(request)
+            else:
+                self.admission.checkAct(request, asked.found, asked.controls)
             return await handler(asked)
         except (BadRequest, NotAllowed, NotAcceptable, UnsupportedMediaType):
             if action:

@@ -14,6 +14,7 @@ import twuws
 from twuws.errors import NotAllowed, NotFound
 from twuws.uws import UWS
 from twuws.web import answers, headers
+from twuws.web.beforehand import nothingMuch
 from twuws.web.origin import resourceURL
 from twuws.web.resource import UWSResource
 from twuws.web.settings import WebSettings
@@ -36,8 +37,9 @@ _ENTRY = """<dt><a href="{url}">{url}</a></dt><dd>{title}</dd>
 class RootResource(Resource):
     """
     The services of one process below one URL, each at its name, and a page that lists them.
-
     """
+
+    beforeBody = staticmethod(nothingMuch)
 
     def __init__(self, services: Iterable[UWS], settings: WebSettings | None = None) -> None:
         super().__init__()
@@ -74,6 +76,7 @@ class _Nothing(Resource):
     """Where there is no service."""
 
     isLeaf = True
+    beforeBody = staticmethod(nothingMuch)
 
     def __init__(self, services: list[UWS], settings: WebSettings) -> None:
         super().__init__()

@@ -64,6 +64,7 @@ class PoliteSite(Site):
         self._spared = spared
         self._number: Counter[str] = Counter()
         self._watched: set[Any] = set()
+        self._held: dict[Any, int] = {}
         self._watching: Any = None
         self._requests: set[Any] = set()
         self._connections: set[Any] = set()
@@ -114,6 +115,27 @@ class PoliteSite(Site):
             if not self._watched and self._watching is not None:
                 self._watching.cancel()
                 self._watching = None
+
+    def holds(self, channel: Any, size: int) -> None:
+        """
+        So much is in memory for a client that does not read it; if that is too much together, the
+        longest held of the address that has most is cut off.
+        """
+        if size:
+            self._held[channel] = size
+        else:
+            self._held.pop(channel, None)
+        most = self.limits.unsent
+        while most is not None and sum(self._held.values()) > most:
+            by: Counter[str] = Counter()
+            for one, held in self._held.items():
+                by[one.place] += held
+            ((worst, _),) = by.most_common(1)
+            one = next(one for one in self._held if one.place == worst)
+            del self._held[one]
+            log.warn("{place} reads nothing of {size} bytes, and is cut off",
+                     place=worst, size=by[worst])  # fmt: skip
+            one.transport.abortConnection()
 
     def _look(self) -> None:
         self._watching = self.reactor.callLater(self.interval, self._look)

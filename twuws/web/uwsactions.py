@@ -127,10 +127,13 @@ class JobAction:
 
     @cvar name: the name in the URL.
     @cvar hasChildren: whether it serves what lies below it.
+    @cvar isForAdministrators: whether all but looking is for them, whosever the job is; else it
+        is for its owner.
     """
 
     name: str = ""
     hasChildren: bool = False
+    isForAdministrators: bool = False
 
     async def find(self, asked: Asked) -> None:
         """
@@ -362,7 +365,8 @@ class JobActions:
     """
 
     def __init__(self, *more: JobAction) -> None:
-        from twuws.web.shared import ShareAction  # it derives from what is above
+        from twuws.web.holding import HoldAction  # these derive from what is above
+        from twuws.web.shared import ShareAction
 
         standard = [
             PhaseAction(),
@@ -376,6 +380,7 @@ class JobActions:
             OutputAction("stdout"),
             OutputAction("stderr"),
             ShareAction(),
+            HoldAction(),
         ]
         self._byName = {action.name: action for action in [*standard, *more]}
 
