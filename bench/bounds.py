@@ -6,6 +6,7 @@ twistd does.
 
     ==================  ===================================================================
     C{/bytes/PATH}      the bytes that were posted there before, by a Klein handler
+    C{/looked/PATH}     the same after one SELECT of one row through L{twuws.database}
     C{/insert}          a POST is one INSERT and COMMIT through L{twuws.database}
     C{/upload}          a POST is written to a file by Twisted
     C{/files}           the directory FILES, by L{twisted.web.static.File}
@@ -49,6 +50,11 @@ class Bare:
         request.setHeader("content-type", "text/xml; charset=utf-8")
         return self._bytes[path]
 
+    @app.route("/looked/<path:path>", methods=["GET"])
+    async def look(self, request: Any, path: str) -> bytes:
+        await self._database.query("SELECT * FROM bare WHERE job_id = %s", ("one",))
+        return self.send(request, path)
+
     @app.route("/insert", methods=["POST"])
     async def insert(self, request: Any) -> bytes:
         """Nothing is checked; the form is read by Twisted."""
@@ -88,6 +94,9 @@ async def main(reactor: Any, logFile: str, dsn: str, files: str) -> None:
     await database.query("CREATE SCHEMA IF NOT EXISTS uws")
     await database.query(
         "CREATE TABLE IF NOT EXISTS bare (job_id text PRIMARY KEY, parameters jsonb NOT NULL)"
+    )
+    await database.query(
+        'INSERT INTO bare VALUES (\'one\', \'{"ra": ["10.68"], "dec": ["41.27"]}\')'
     )
     forms, plain = Bare(database).app.resource(), Resource()
     plain.putChild(b"upload", Upload())

@@ -170,6 +170,17 @@ async def test_scopes(start, tokens):
         assert answer.status == change, (owner, scopes)
 
 
+async def test_scopes_of_sync(start, tokens):
+    """A GET makes a job there, but to look at what came of one is to look."""
+    serving = await start()
+    job = await serving.create(headers=basic("alice"))
+    await serving.post(job + "/phase", {"PHASE": "ABORT"}, headers=basic("alice"))
+    headers = bearer(await make(tokens, "alice", {"read"}))
+    assert (await serving.get(serving.base + "/sync?x=1", headers=headers)).status == 403
+    answer = await serving.get(f"{serving.base}/sync/{job.rpartition('/')[2]}", headers=headers)
+    assert answer.status != 403
+
+
 async def test_groups(start, tokens, database):
     """They are looked for when the token is used."""
     access = withTokens(

@@ -4,6 +4,12 @@ INSERT and COMMIT through L{twuws.database}.
 
 PostgreSQL waits for the disk at each COMMIT, so it is the disk that decides how far either can
 go, and commits that come together share one wait.
+
+The statement takes PostgreSQL 0.4 ms of CPU, and that of the bare handler 0.03: it goes by the
+limits of an account, writes the job, the record of its change and six indexes.  Of the CPU of the
+service (2 ms, and 0.7 of the bare handler) a fifth is the statement with the row that comes back; a
+sixth the job's directory, which a thread makes before the row, so that a crash leaves none without
+one; a tenth each the form with its parameters, and the line in the log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,13 @@
 """
 The list of 100,000 jobs, beside lxml that writes the same bytes from a list in memory.
 
-It is read in pages, each a query of its own by the index on creation times; between two of them
-others have their turn.
+It is read in pages of 200, each a query of its own by the index on creation times.  After every 50
+jobs the reactor has four turns for others: one would do, but an answer takes four or five, each of
+which would wait for 50 jobs.  Half of the time (12 µs for a job) goes into the text, of which a
+third is the creation time; a quarter into reading the page, a sixth into the values between.
+
+Who else is asked meanwhile begins a request every 10 ms, on one connection.  If the machine is so
+busy that an answer takes longer than that, it waits for all before it, list or none.
 """
 
 from __future__ import annotations

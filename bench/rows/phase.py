@@ -1,5 +1,8 @@
 """
 GET of a job's phase with 8 connections, beside a bare Klein handler that sends the same bytes.
+
+The row is read as for a document, see L{bench.rows.document}, which tells where the time goes; what
+is made of it is a word.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """
 An upload of 2 GB, beside Twisted that writes the same body to a file.
+
+The reactor writes the file of the form as it comes.  Beside that writing, and reading the socket,
+it takes the parser to look for the boundary, and to copy each piece twice: together a quarter of
+the CPU.
 """
 
 from __future__ import annotations

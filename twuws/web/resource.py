@@ -60,7 +60,7 @@ log = Logger()
 #: From how many jobs on a list is worth compressing.
 LONG_LIST = 100
 #: How many jobs of a list are read at a time, and how many are written before others have their
-#: turn: what a millisecond does.  An answer to somebody else takes four or five turns.
+#: turn: what a millisecond does.
 PAGE, PIECE = 200, 50
 
 
