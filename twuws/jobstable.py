@@ -4,7 +4,7 @@ The table of jobs: runs the statements, every one by its name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +58,17 @@ class JobsTable:
         """Run a statement that returns at most one row of C{jobs}."""
         rows = await self.run(statementId, args, conn)
         return fromRow(rows[0]) if rows else None
+
+    async def some(self, service: str, jobIds: Sequence[str]) -> list[JobRecord | None]:
+        """Some jobs of a service, in the order of these ids; C{None} for those that are none."""
+        found: dict[str, JobRecord] = {}
+        if len(jobIds) > 1:
+            args = {"service": service, "jobIds": list(set(jobIds))}
+            found = {row["job_id"]: fromRow(row) for row in await self.run("getSmallJobs", args)}
+        return [
+            found.get(one) or await self.one("getJob", {"service": service, "jobId": one})
+            for one in jobIds
+        ]
 
     async def change(
         self, before: JobRecord, after: JobRecord, conn: Transaction

@@ -107,6 +107,15 @@ STATEMENTS: dict[str, str] = {
                execution_duration, destruction, quote, parameters, results, error, job_info,
                attempt, is_listed
         FROM jobs WHERE job_id = %(jobId)s AND service = %(service)s""",
+    # The same of some jobs, but for those that have much, which others should not wait for.
+    "getSmallJobs": """
+        SELECT service, job_id, phase, owner, run_id, creation_time, start_time, end_time,
+               execution_duration, destruction, quote, parameters, results, error, job_info,
+               attempt, is_listed
+        FROM jobs
+        WHERE job_id = ANY(%(jobIds)s) AND service = %(service)s
+          AND pg_column_size(parameters) + pg_column_size(results) + pg_column_size(job_info)
+              + COALESCE(pg_column_size(error), 0) < 8192""",
     # For changes; "now" is what the rules about times go by.
     "lockJob": """
         SELECT *, date_trunc('milliseconds', clock_timestamp()) AS now
