@@ -85,12 +85,12 @@ async def _through(stage: str, jobId: str) -> None:
 
 def install() -> None:
     """Put the gates where they belong, in this process."""
-    from twuws.attempts import Attempts
+    from twuws.attempt import Attempt
     from twuws.node import Node
     from twuws.reporter import Reporter
     from twuws.stopping import Stopper
 
-    _before(Attempts, "_start", "start", lambda attempts, attempt, reporter: attempt.record.jobId)
+    _before(Attempt, "_start", "start", lambda attempt: attempt.record.jobId)
     _before(Node, "remember", "remember", lambda node, record, ref: record.jobId)
     _before(Reporter, "finish", "finish", lambda reporter, outcome: reporter._record.jobId)
     _before(Stopper, "_stop", "stop", lambda stopper, row: row["job_id"])
