@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from twuws import endings
 from twuws.errors import DatabaseUnavailable, JobFailure, JobNotFound, StaleAttempt, Unavailable
-from twuws.fetching import Fetcher
+from twuws.fetching import Fetcher, isElsewhere
 from twuws.interfaces import Running, Work
 from twuws.jobs import JobError, JobRecord, Outcome, UWSJob
 from twuws.node import Node
@@ -40,6 +40,7 @@ class Attempt:
     @ivar waiting: what is waited for while nothing needs to be recorded: the end of the work,
         or files for it.
     @ivar over: fires when nothing more will be done for it here.
+    @ivar isEnding: the work has ended, which is being recorded.
     @ivar isStuck: it was asked to stop, and does not.
     @ivar given: why it is ended from here, if it is; its job may be started again.
     """
@@ -57,7 +58,7 @@ class Attempt:
         self.running: Running | None = None
         self.waiting: Deferred[Any] | None = None
         self.over: Deferred[None] | None = None
-        self.isStuck = False
+        self.isEnding = self.isStuck = False
         self.given: str | None = None
 
     @property
@@ -95,11 +96,13 @@ class Attempt:
         except DatabaseUnavailable as e:  # nothing has begun
             await self._queueAgain(e)
             return
+        finally:
+            self.reporter.stop()
+        self.isEnding = True
         if self.given and outcome.phase is not COMPLETED:
-            outcome = endings.lost(self.given)
-        elif not await self.hasDirectory():
-            outcome = endings.directoryGone()
-        await self._record(outcome)
+            await self._record(endings.lost(self.given))
+        else:
+            await self._record(outcome, endings.directoryGone())
 
     async def leave(self) -> None:
         """Let go of work that is under way, if it is; work in this process ends."""
@@ -120,16 +123,18 @@ class Attempt:
 
     # The end
 
-    async def _record(self, outcome: Outcome) -> None:
+    async def _record(self, outcome: Outcome, ifGone: Outcome | None = None) -> None:
         """
         Record how work ended, or leave that to the next node.
 
         An outcome that comes too late changes nothing, whichever try it is.
+
+        @param ifGone: what to record if the job's directory is not there any more.
         """
         record = self.record
         try:
             try:
-                await self.reporter.finish(outcome)
+                await self.reporter.finish(outcome, ifGone)
             except (StaleAttempt, JobNotFound, Unavailable):
                 raise
             except Exception:
@@ -198,17 +203,28 @@ class Attempt:
             if self.given:  # since it was claimed others may have been told to do it
                 raise CancelledError
 
-        if not await self.hasDirectory():
-            raise JobFailure(endings.DIRECTORY_GONE)
         self._checkLease()
-        await self._inDirectory(WorkDir.takeBack)
-        await self._fetch()
-        self._checkLease()
-        await self._checkFiles()
-        await self.takeLease()
+        if isElsewhere(self.record):
+            await self._inDirectory(self._open)
+            await self._fetch()
+            self._checkLease()
+        await self._inDirectory(self._makeReady)
         work = self.work()
         self._checkLease()
         self.running = await self.backend.start(work, remember)
+
+    def _open(self, place: WorkDir) -> None:
+        """See that the directory is there, and ours; blocks."""
+        if not place.isThere():
+            raise JobFailure(endings.DIRECTORY_GONE)
+        self._checkLease()
+        place.takeBack()
+
+    def _makeReady(self, place: WorkDir) -> None:
+        """All that is to be seen to in the directory before the work begins; blocks."""
+        self._open(place)
+        self._checkFiles()
+        self._takeLease(place)
 
     def _checkLease(self) -> None:
         """
@@ -226,14 +242,19 @@ class Attempt:
         finally:
             self.waiting = None
 
-    async def _checkFiles(self) -> None:
-        """Raise L{JobFailure} unless the files are there that the client sent."""
+    def _checkFiles(self) -> None:
+        """Raise L{JobFailure} unless the files are there that the client sent; blocks."""
         for name, values in self.record.parameters.items():
             for value in values:
-                if isinstance(value, FileValue) and not await self.uws.inThread(
-                    os.path.isfile, self.directory.parameterPath(value.file)
+                if isinstance(value, FileValue) and not os.path.isfile(
+                    self.directory.parameterPath(value.file)
                 ):
                     raise JobFailure(f"Parameter {name}: its file {value.file} is gone.")
+
+    def _takeLease(self, place: WorkDir) -> None:
+        lease = self.node.leaseFiles.get(self.uws.workDirs.root)
+        if lease is not None:
+            lease.take(place.path, self.record.attempt)
 
     # The directory
 
@@ -247,10 +268,7 @@ class Attempt:
 
     async def takeLease(self) -> None:
         """Let the work depend on this node's lease."""
-        lease = self.node.leaseFiles.get(self.uws.workDirs.root)
-        if lease is not None:
-            take = lease.take
-            await self._inDirectory(lambda place: take(place.path, self.record.attempt))
+        await self._inDirectory(self._takeLease)
 
     async def outcomeLeft(self) -> Outcome | None:
         """What the work said of its end, if it did."""

@@ -57,6 +57,11 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._attempts)
 
+    @property
+    def areEnding(self) -> bool:
+        """Whether the end of any is being recorded just now."""
+        return any(one.isEnding for one in self._attempts.values())
+
     def knows(self, jobId: str, attempt: int | None = None) -> bool:
         """Whether this attempt, or any at the job, is being made here."""
         if attempt is not None:
