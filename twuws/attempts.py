@@ -75,6 +75,8 @@ class Attempts:
 
     def begin(self, record: JobRecord) -> None:
         """Start the work of a job that this node has claimed, and see it to its end."""
+        # The notification comes later than the answer to the claim, on a busy machine by 6 ms.
+        self.services[record.service].watcher.wake(record.jobId)
         self._begin(self._attemptAt(record))
 
     async def adopt(self, record: JobRecord, ref: dict[str, Any] | None, here: bool) -> bool:

@@ -157,12 +157,11 @@ class Dispatcher(Service):
                 log.failure("looking for jobs")
 
     async def runOnce(self) -> None:
-        """End what is to be ended, and start what there is room for."""
-        stopping = Deferred.fromCoroutine(self.attempts.stopper.look())
+        """Start what there is room for, and end what is to be ended."""
         try:
             await self._takeJobs()
         finally:
-            await stopping
+            await self.attempts.stopper.look()
 
     async def _takeJobs(self) -> None:
         isMore = True
