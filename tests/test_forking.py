@@ -18,6 +18,7 @@ import pytest
 
 from tests.working import Forking, isAlive, makeWork, until
 from twuws import family
+from twuws.backends import forked
 from twuws.phases import COMPLETED, ERROR
 
 pytestmark = [
@@ -260,3 +261,28 @@ async def test_noRoomForTheMark(backend, define, tmp_path):
     record = replace(work.job.record, jobId="f" * len(family.NO_MARK))
     assert await said(backend, replace(work, job=cls(record))) == "said"
     assert backend.forks == 0
+
+
+async def test_frozen(backend, define, tmp_path, monkeypatch):
+    """One that does not fork in time is not waited for; nor is a runner that comes later."""
+    monkeypatch.setattr(forked, "PATIENCE", 0.3)
+    cls = define()
+    assert await said(backend, makeWork(tmp_path, cls)) == "said"
+    (forker,) = backend.forkers()
+    forker.suspend()
+    assert await said(backend, makeWork(tmp_path, cls)) == "said"
+    assert backend.forks == 1
+    forker.resume()
+    monkeypatch.setattr(forked, "PATIENCE", 20.0)
+    assert await said(backend, makeWork(tmp_path, cls)) == "said"
+    assert backend.forks == 2
+    await until(lambda: not forker.children())
+
+
+async def test_noHome(define, tmp_path):
+    """Where it cannot be started runners are started anew."""
+    (tmp_path / "file").touch()
+    backend = Forking(home=tmp_path / "file" / "home")
+    assert await said(backend, makeWork(tmp_path, define())) == "said"
+    assert backend.forks == 0
+    backend.close()

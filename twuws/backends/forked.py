@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
 from twisted.logger import Logger
@@ -59,7 +59,11 @@ class Forkers:
     def forkerOf(
         self, jobClass: str | None, pythonPath: list[str], environment: Mapping[str, str]
     ) -> Forker | None:
-        """What forks runners for a class, or C{None}; if it is not there yet it will be soon."""
+        """
+        What forks runners for a class, or C{None}; if it is not there yet it will be soon.
+
+        @raise OSError: if it cannot be started.
+        """
         if sys.platform != "linux":
             return None
         what = {"jobClass": jobClass, "pythonPath": pythonPath if jobClass else []}
@@ -67,9 +71,10 @@ class Forkers:
         key = json.dumps([what, given], sort_keys=True)
         forker = self._forkers.get(key)
         if forker is None or forker.isOver:
-            self._forkers[key] = forker = Forker(self.reactor)
+            forker = Forker(self.reactor)
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             forker.start(self.python, json.dumps(what), self._environment(given))
+            self._forkers[key] = forker
         return forker if forker.isReady else None
 
     def _environment(self, given: Mapping[str, str]) -> dict[str, str]:
@@ -135,6 +140,7 @@ class Forker:
         Have a runner forked, which waits to be told to go.
 
         @raise NotForked: if there is none.
+        @raise OSError: if that could not even be tried.
         """
         pairs = [socket.socketpair() for _ in range(2)]
         message = json.dumps({"directory": directory, "marker": marker}).encode()
@@ -154,9 +160,11 @@ class Forker:
             self._runners[runner.pid] = runner
             if runner.pid in self._ended:
                 self._heard(f"ended {runner.pid} {self._ended[runner.pid]}")
-        except Exception as e:
+        except BaseException as e:
             runner.loseConnection()
-            raise NotForked from e
+            if isinstance(e, TimeoutError):
+                raise NotForked from e
+            raise
         finally:
             self._unnamed -= 1
             if not self._unnamed:

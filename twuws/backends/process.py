@@ -168,12 +168,13 @@ class ProcessBackend:
         if content["jobClass"] is not None and not work.job.importedOnce:
             return None
         jobClass, path = content["jobClass"], content["pythonPath"]
-        forker = self._forkers.forkerOf(jobClass, path, work.environment)
-        if forker is None:
-            return None
         try:
+            forker = self._forkers.forkerOf(jobClass, path, work.environment)
+            if forker is None:
+                return None
             return await forker.fork(protocol, str(work.directory.path), _marker(work))
-        except NotForked:
+        except (NotForked, OSError) as e:
+            log.warn("{jobId}: no runner was forked: {e}", jobId=work.job.jobId, e=e)
             return None
 
     def _spawn(self, protocol: RunnerProtocol, work: Work) -> Any:
