@@ -840,7 +840,7 @@ async def telling(said):
     """What the attempts tell the log meanwhile that is no trouble."""
 
     def observe(event):
-        if event["log_namespace"] == "twuws.attempts" and event["log_level"] is LogLevel.info:
+        if event["log_namespace"] == "twuws.attempt" and event["log_level"] is LogLevel.info:
             said.append(formatEvent(event))
 
     globalLogPublisher.addObserver(observe)

@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from tests.working import until
 from twuws import UWSJob
 from twuws.database import Database
-from twuws.jobs import Outcome
+from twuws.errors import StaleAttempt
+from twuws.jobs import JobError, Outcome, Result
 from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
 from twuws.node import Node, NodeSettings, RunLimits
@@ -332,3 +333,101 @@ async def test_how_soon_the_next_begins(database, tmp_path):
     assert median(gaps) < 0.05, sorted(gaps)
     assert median(elsewhere) < 0.05, sorted(elsewhere)
     assert max(gaps) < 2  # nothing had to wait for the safety net
+
+
+# Several at a time
+
+
+async def test_several_are_as_one_by_one(services):
+    """What is taken at a time is what would be taken one after the other."""
+    rng = Random(7)
+    left = {}
+    for _ in range(40):
+        owner, priority = rng.choice("abc"), rng.choice([0, 0, 5])
+        uws = rng.choice(list(services.values()))
+        left[await queued(uws, owner, priority)] = owner, -priority
+    order = list(left)
+    node, running = nodeOf(services), Counter()
+    while left:
+        places = rng.randint(1, 9)
+        expected = set()
+        for _ in range(min(places, len(left))):
+            jobId = min(left, key=lambda j: (left[j][1], running[left[j][0]], order.index(j)))
+            running[left.pop(jobId)[0]] += 1
+            expected.add(jobId)
+        assert {record.jobId for record in await node.claims(places)} == expected
+        assert node.isMore == bool(left)
+    assert await node.claims(9) == []
+
+
+async def test_one_at_a_time_with_others(services):
+    """Where there are limits, or other nodes that take jobs, no node takes several at once."""
+    uws = services["one"]
+    for _ in range(6):
+        await queued(uws)
+    assert len(await nodeOf(services, inAll=5).claims(3)) == 1
+    table = uws.table
+    others = [Node(table, ["one"], 4), Node(table, ["three"], 4), Node(table, ["one"], 0)]
+    for other, found in ((others[0], 1), (others[1], 2), (others[2], 2)):
+        await table.database.query("DELETE FROM nodes")
+        await other.beat()
+        assert len(await nodeOf(services).claims(2)) == found
+
+
+async def rowOf(uws, jobId):
+    (row,) = await uws.database.query("SELECT * FROM jobs WHERE job_id = %s", (jobId,))
+    (event, *_) = (await uws.history(jobId))[::-1]
+    assert not await uws.database.query("SELECT FROM queue WHERE job_id = %s", (jobId,))
+    varies = ("job_id", "creation_time", "start_time", "end_time", "moved", "destruction")
+    moved = {key: value for key, value in row["moved"].items() if key != "at"}
+    told = event.phase, event.attempt, event.node, event.who, event.why
+    return {key: value for key, value in row.items() if key not in varies}, moved, told
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome(phase=COMPLETED), Outcome.failed("The sky is cloudy: \x00", "all \ud800 of it")],
+    ids=["completed", "failed"],
+)
+async def test_ends_together_are_as_ends_alone(services, outcome):
+    uws = services["one"]
+    results = (Result(id="a", file="a.txt", mediaType="text/plain", size=3),)
+    for _ in range(5):
+        await queued(uws, "a")
+    records = await nodeOf(services).claims(5)
+    await gatherResults(
+        [
+            uws.recordOutcome(
+                record.jobId, 1, outcome, results, {"progress": 1}, "n", record if n else None
+            )
+            for n, record in enumerate(records)
+        ]
+    )
+    alone, *together = [await rowOf(uws, record.jobId) for record in records]
+    assert together == [alone] * 4
+
+
+async def test_ends_together_of_what_is_locked_or_stale(services):
+    """What others change is waited for; what is another attempt's by now is left alone."""
+    uws = services["one"]
+    for _ in range(3):
+        await queued(uws)
+    locked, stale, usual = await nodeOf(services).claims(3)
+    error = JobError(message="lost", type="transient")
+    await uws.recordLoss(stale.jobId, 1, error, ended=True, again=True)
+    end = [
+        lambda record=record: uws.recordOutcome(
+            record.jobId, 1, Outcome(phase=COMPLETED), (), {}, None, record
+        )
+        for record in (usual, locked, stale)
+    ]
+    async with uws.database.transaction() as t:
+        await t.execute("SELECT FROM jobs WHERE job_id = %s FOR UPDATE", (locked.jobId,))
+        first, second, third = [one() for one in end]
+        await first
+        with pytest.raises(StaleAttempt):
+            await third
+        assert not second.called
+    await second
+    phases = [(await uws.getJob(one.jobId)).phase for one in (locked, stale, usual)]
+    assert phases == ["COMPLETED", "QUEUED", "COMPLETED"]

@@ -363,7 +363,7 @@ async def test_what_a_run_costs(uws, database):
     await uws.run(jobId)
     own = [sql for sql in sent if "jobs" in sql]
     assert len(own) == 3, own  # the lock, the hold, the move
-    assert len(sent) == 6, sent  # with the beginning of the transaction, its patience, and its end
+    assert len(sent) == 4, sent  # with the end of the transaction, which begins with the first
 
 
 async def test_run_that_has_looked_is_waited_for(uws, database):

@@ -162,11 +162,10 @@ def many(database):
 
 
 async def explained(database, statementId, **args):
-    """The nodes of a statement's plan, after it was run and rolled back."""
+    """The nodes of the plan of a statement, or the last of several, run and rolled back."""
+    sql = STATEMENTS[statementId].rpartition(";")[2]
     async with database.transaction() as t:
-        rows = await t.execute(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + STATEMENTS[statementId], args
-        )
+        rows = await t.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, args)
         await t.execute("ROLLBACK")
     (plan,) = rows[0]["QUERY PLAN"]
 
@@ -205,6 +204,16 @@ def listing(**more):
 #: The tables that can be large.
 LARGE = ("jobs", "queue", "events")
 
+CLAIM = {
+    "services": ["many"],
+    "limits": [90_000],
+    "inAll": 90_000,
+    "perOwner": 90_000,
+    "node": "n",
+    "host": "h",
+}
+SOME = [f"q{n}" for n in range(1, 21)]
+
 MIDDLE = datetime.now(UTC) - timedelta(minutes=MANY // 2)
 
 CASES = {
@@ -220,17 +229,36 @@ CASES = {
     "the last": ("listJobs", listing(limit=1), 2),
     "a page in the middle": ("listJobs", listing(beforeTime=MIDDLE, beforeId="5"), 120),
     "after": ("listJobs", listing(after=datetime.now(UTC) - timedelta(minutes=50)), 200),
-    "claim": (
-        "claim",
+    "claim": ("claim", {**CLAIM, "places": 1}, 100 + 20),  # what runs is counted
+    "claim of several": ("claim", {**CLAIM, "places": 10}, 100 + 200),
+    "rememberWork": (
+        "rememberWork",
         {
-            "services": ["many"],
-            "limits": [90_000],
-            "inAll": 90_000,
-            "perOwner": 90_000,
             "node": "n",
-            "host": "h",
+            "jobIds": SOME,
+            "refs": asJSON([{"job_id": jobId, "attempt": 1, "ref": {}} for jobId in SOME]),
         },
-        100 + 20,  # what runs is counted
+        21,
+    ),
+    "endJobs": (
+        "endJobs",
+        {
+            "service": "many",
+            "jobIds": SOME,
+            "ends": asJSON(
+                [
+                    {
+                        "job_id": jobId,
+                        "attempt": 0,
+                        "phase": "COMPLETED",
+                        "results": [],
+                        "job_info": {},
+                    }
+                    for jobId in SOME
+                ]
+            ),
+        },
+        4 * 20,
     ),
     "expiredJobs": (
         "expiredJobs",

@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 import twuws.backends.watching
 from tests import jobclasses
-from tests.working import isAlive, makeWork, readable, until
+from tests.working import Forking, isAlive, makeWork, readable, until
 from twuws import UWSJob
 from twuws.backends import family
 from twuws.backends.process import ProcessBackend, classPath, jobFile
@@ -43,9 +43,17 @@ async def nothing(ref):
     pass
 
 
-@pytest.fixture
-def backend():
-    return ProcessBackend()
+@pytest.fixture(params=["started", "forked"])
+def backend(request, tmp_path):
+    """With runners that are each started, and with such as are forked."""
+    if request.param == "started":
+        yield ProcessBackend()
+    elif sys.platform != "linux":
+        pytest.skip("nothing is forked here")
+    else:
+        backend = Forking(home=tmp_path / "home")
+        yield backend
+        backend.close()
 
 
 def shell(directory, script, **more):
@@ -184,12 +192,8 @@ async def test_cancellingStartLeavesNothing(backend, tmp_path):
 
 async def test_aRunnerThatCannotReadItsJob(backend, tmp_path):
     work = shell(tmp_path, "true")
-
-    async def remember(ref):
-        await until(lambda: not isAlive(ref["pid"]))  # it does not wait for our go
-
     work.directory.writeJob = lambda content: work.directory.job.write_text("{")
-    outcome = await (await backend.start(work, remember)).ended
+    outcome = await (await backend.start(work, nothing)).ended
     assert outcome.error.message == "The job's runner ended with exit status 1"
     assert outcome.error.detail is None
     assert "Traceback" in outcome.error.traceback

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -112,6 +113,7 @@ async def test_success(backend, tmp_path):
 
 async def test_eventsOfAnEarlierAttemptAreGone(backend, tmp_path):
     work = makeWork(tmp_path, Greeting)
+    work = replace(work, job=Greeting(replace(work.job.record, attempt=2)))
     work.directory.addEvent("result", id="old")
     assert (await ended(backend, work)).phase == COMPLETED
     assert "old" not in [e.get("id") for e in work.directory.readEvents()[0]]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import psutil
 from twisted.internet.task import deferLater
 
+from twuws.backends.process import ProcessBackend
 from twuws.interfaces import Work, WorkLimits
 from twuws.jobs import JobRecord
 from twuws.phases import EXECUTING
@@ -79,3 +80,26 @@ def isAlive(pid):
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+class Forking(ProcessBackend):
+    """
+    A process backend that forks all runners that can be forked, the first, too.
+
+    @ivar forks: how many were.
+    """
+
+    forks = 0
+
+    def forkers(self):
+        """The processes that it forks them from."""
+        children = [one for one in psutil.Process().children() if isAlive(one.pid)]
+        return [one for one in children if "twuws.forking" in one.cmdline()]
+
+    async def _fork(self, protocol, work, content):
+        runner = await super()._fork(protocol, work, content)
+        for forker in self._forkers._forkers.values():
+            await until(lambda forker=forker: forker.isReady or not forker._isOpen)
+        runner = runner or await super()._fork(protocol, work, content)
+        self.forks += runner is not None
+        return runner

@@ -13,6 +13,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twuws.attempts import Attempts
+from twuws.backends.forked import IMPORTS
 from twuws.backends.process import ProcessBackend
 from twuws.backends.reactor import ReactorBackend
 from twuws.database import shield
@@ -52,9 +53,13 @@ class Dispatcher(Service):
     ) -> None:
         self.services = {uws.name: uws for uws in services}
         self.node = node
-        self.reactor = next(iter(self.services.values())).database.reactor
+        one = next(iter(self.services.values()))
+        self.reactor = one.database.reactor
+        home = one.workDirs.root / IMPORTS
+        process = ProcessBackend(reactor=self.reactor, host=node.host, home=home)
+        self._closeBackends = process.close
         backends = backends or {
-            "process": ProcessBackend(reactor=self.reactor, host=node.host),
+            "process": process,
             "reactor": ReactorBackend(self.reactor, node.host, lambda: node.hasLease),
         }
         self.holdsBack = False
@@ -62,6 +67,7 @@ class Dispatcher(Service):
         self.attempts = Attempts(self.services, node, backends, self.look, self.lookAgain)
         self._looking: Deferred[None] | None = None
         self._again = False
+        self._lastClaim = 0.0
         self._soon: Any = None
         self._loop = LoopingCall(self.look)
         self._loop.clock = self.reactor
@@ -89,6 +95,7 @@ class Dispatcher(Service):
         if self._soon is not None and self._soon.active():
             self._soon.cancel()
         await self.attempts.leave()
+        self._closeBackends()
 
     async def drain(self) -> None:
         """Take nothing any more; then all that was taken is among the attempts."""
@@ -108,7 +115,8 @@ class Dispatcher(Service):
     def heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
         """A phase has changed somewhere; see L{PhaseWatcher}."""
         isQueued = phase == "QUEUED" and service in self.services
-        if jobId is None or isQueued or self.node.isLimited or self.attempts.knows(jobId):
+        isOurs = phase != "EXECUTING" and jobId is not None and self.attempts.knows(jobId)
+        if jobId is None or isQueued or self.node.isLimited or isOurs:
             self.look()
 
     def look(self) -> None:
@@ -149,15 +157,34 @@ class Dispatcher(Service):
                 log.failure("looking for jobs")
 
     async def runOnce(self) -> None:
-        """End what is to be ended, and start what there is room for."""
-        await self.attempts.stopper.look()
-        while self.running and self._hasRoom():
-            record = await self.node.claim()
-            if record is None:
-                if self.node.isHeld:  # nobody will tell when it is let go
-                    self._lookIn(self.shortly)
+        """Start what there is room for, and end what is to be ended."""
+        try:
+            await self._takeJobs()
+        finally:
+            await self.attempts.stopper.look()
+
+    async def _takeJobs(self) -> None:
+        isMore = True
+        while isMore and self.running and self._hasRoom():
+            if self._isWorthWaiting():
+                self._lookIn(self.shortly)
                 return
-            self.attempts.begin(record)
+            self._lastClaim = self.reactor.seconds()
+            for record in await self.node.claims(self.node.slots - self.busy):
+                self.attempts.begin(record)
+            isMore = self.node.isMore
+            if self.node.isHeld:  # nobody will tell when it is let go
+                self._lookIn(self.shortly)
+
+    def _isWorthWaiting(self) -> bool:
+        """
+        Whether more places are about to get free, of a few that are: one claim for several jobs
+        costs as much as for one.  Of jobs that do nothing this takes half of the CPU time, in the
+        service as in PostgreSQL.
+        """
+        isFew = 2 * (self.node.slots - self.busy) < self.node.slots
+        isSoon = self.reactor.seconds() < self._lastClaim + self.shortly
+        return isFew and isSoon and self.attempts.areEnding
 
     def _hasRoom(self) -> bool:
         isOpen = not (self.holdsBack or self.isDraining or self.node.draining)

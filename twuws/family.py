@@ -9,6 +9,12 @@ import signal
 import sys
 import time
 
+#: The variable that marks the environment of work and runner.
+MARK = "UWS_WORK"
+
+#: What it is in a process that runners are forked from: room for the mark of any.
+NO_MARK = "-" * 200
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -70,3 +76,31 @@ def _prctl(option: int, value: int) -> bool:
     import ctypes
 
     return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+
+
+def rename(mark: str, command: list[str]) -> None:
+    """
+    Have C{/proc} show another mark, and another command, of this process, which is a fork of
+    one that has L{NO_MARK}.
+
+    Both are written where the kernel has put those that the process was started with, which
+    nothing uses any more.
+
+    @raise OSError: if that cannot be done.
+    """
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as f:
+        places = f.read().rpartition(b")")[2].split()[45:49]
+    fromArgs, toArgs, fromEnvironment, _ = map(int, places)
+    with open("/proc/self/environ", "rb") as f:
+        before, found, _ = f.read().partition(f"{MARK}={NO_MARK}".encode())
+    if not found or len(mark) > len(NO_MARK) or not fromArgs:
+        raise OSError("There is no room for the mark of a process.")
+    ctypes.memmove(
+        fromEnvironment + len(before),
+        f"{MARK}={mark}".encode().ljust(len(found), b"\0"),
+        len(found),
+    )
+    room = toArgs - fromArgs
+    ctypes.memmove(fromArgs, "\0".join(command).encode()[: room - 1].ljust(room, b"\0"), room)

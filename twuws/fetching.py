@@ -97,6 +97,11 @@ class Fetcher:
             raise StaleAttempt
 
 
+def isElsewhere(record: JobRecord) -> bool:
+    """Whether there is anything to be loaded for a job."""
+    return next(_elsewhere(record), None) is not None
+
+
 def _elsewhere(record: JobRecord) -> Iterator[tuple[str, FileValue]]:
     """The values that are loaded from somewhere, with the names of their parameters."""
     for name, values in record.parameters.items():

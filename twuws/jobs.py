@@ -59,6 +59,8 @@ class UWSJob:
         do; what is wrong ends the job in ERROR then (A-20).
     @cvar costDependsOn: the names of the parameters that say how long the work takes: numbers,
         files by their size, and others by being the same; for quotes.
+    @cvar importedOnce: whether a plain C{run} may be called in a fork of a process that has
+        imported the class for an earlier job, which saves starting a Python for each.
     @cvar title: for people; the first line of the docstring if not given.
     """
 
@@ -68,6 +70,7 @@ class UWSJob:
     priority: ClassVar[int] = 0
     valuesAreCheckedAtRun: ClassVar[bool] = False
     costDependsOn: ClassVar[Sequence[str]] = ()
+    importedOnce: ClassVar[bool] = True
     title: ClassVar[str] = ""
 
     jobId: str = _property("jobId", "The job's id, unique in the installation.")

@@ -17,6 +17,7 @@ from twuws.phases import Phase
 from twuws.rows import BATCH as BATCH
 from twuws.rows import COLUMNS, keyOf
 from twuws.rows import NOTHING_TOLD as NOTHING_TOLD
+from twuws.rows import End as End
 from twuws.rows import Hold as Hold
 from twuws.rows import JobEvent as JobEvent
 from twuws.rows import ListFilters as ListFilters
@@ -222,6 +223,20 @@ class JobsTable:
         for row in await self.run("moveJob", args, conn):
             if row["refusal"] is not None:
                 raise refused(row["refusal"])
+
+    async def end(self, service: str, ends: Sequence[End]) -> list[bool]:
+        """
+        Write the usual end of some attempts, each at a job of its own; whether it could be
+        written so.
+        """
+        args = {
+            "service": service,
+            "jobIds": [end.job.jobId for end in ends],
+            "ends": asJSON([end.asJSON() for end in ends]),
+        }
+        rows = await self.run("endJobs", args)
+        found = {(row["job_id"], row["attempt"]) for row in rows}
+        return [(end.job.jobId, end.job.attempt) in found for end in ends]
 
     async def holdOn(self, jobId: str, conn: Transaction) -> Row | None:
         """The hold that keeps a job from running; it stays until the transaction ends."""

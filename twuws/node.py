@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from twuws.database import Row, Transaction, asJSON
 from twuws.endings import whyOf
 from twuws.errors import StaleAttempt, Unavailable
 from twuws.family import clock
+from twuws.grouped import Grouped
 from twuws.jobs import JobRecord
 from twuws.jobstable import JobsTable, fromRow
 from twuws.leases import LeaseFile
@@ -80,6 +81,7 @@ class Node:
     @ivar draining: how this node was asked to leave, by somebody elsewhere.
     @ivar isHeld: the last claim passed over a job, which somebody was changing just then.
     @ivar isLimited: the last claim passed over jobs, for limits or a hold.
+    @ivar isMore: the last claim took something, and there is more.
     """
 
     def __init__(
@@ -103,8 +105,9 @@ class Node:
         self.leaseFiles = {root: LeaseFile(root, self.name) for root in directories}
         self.onLapse: Callable[[], Deferred[Any]] = lambda: succeed(None)
         self.draining: str | None = None
-        self.isHeld = self.isLimited = False
+        self.isHeld = self.isLimited = self.isMore = False
         self.goneNodes: list[str] = []
+        self._remembering = Grouped(self._remember)
 
     def _args(self, **more: Any) -> dict[str, Any]:
         return {
@@ -175,6 +178,14 @@ class Node:
 
     async def claim(self) -> JobRecord | None:
         """Take the next job off the queue: it is EXECUTING then, with a new attempt."""
+        return next(iter(await self.claims(1)), None)
+
+    async def claims(self, places: int) -> list[JobRecord]:
+        """
+        Take the next jobs off the queue, as L{claim} does; there may be more than come.
+
+        @param places: how many at most.
+        """
         if not self.hasLease:  # else others would take it for lost
             await self.beat()
         limits = self.settings.limits
@@ -182,16 +193,17 @@ class Node:
             limits=[limits.perService.get(name) for name in self.services],
             inAll=limits.inAll,
             perOwner=limits.perOwner,
+            places=places if limits.areNone else 1,
         )
-        async with self.table.database.transaction() as t:
-            await self.table.run("claimInTurn", conn=t)
-            row = (await self.table.run("claim", args, t))[0]
-        if row["job_id"] is not None:
+        rows = await self.table.run("claim", args)
+        claimed = [row for row in rows if row["job_id"] is not None]
+        possible = rows[0]["possible"]
+        self.isMore = possible > len(claimed) > 0
+        self.isHeld = possible > 0 and not claimed
+        self.isLimited = rows[0]["passed"] > 0 and not self.isHeld
+        for row in claimed:
             self.counters.claims.labels(row["service"]).inc()
-            return fromRow(row)
-        self.isHeld = row["possible"] > 0
-        self.isLimited = row["waiting"] > 0 and not self.isHeld
-        return None
+        return [fromRow(row) for row in claimed]
 
     async def remember(self, record: JobRecord, ref: dict[str, Any]) -> None:
         """
@@ -199,9 +211,19 @@ class Node:
 
         @raise StaleAttempt: if the job is no longer this node's to do.
         """
-        args = self._args(jobId=record.jobId, attempt=record.attempt, ref=asJSON(ref))
-        if not await self.table.run("rememberWork", args):
+        if not await self._remembering.do((record.jobId, record.attempt, ref)):
             raise StaleAttempt
+
+    async def _remember(self, refs: Sequence[tuple[str, int, dict[str, Any]]]) -> list[bool]:
+        """Store some; whether each was this node's to do."""
+        keys = ("job_id", "attempt", "ref")
+        args = self._args(
+            jobIds=[jobId for jobId, _, _ in refs],
+            refs=asJSON([dict(zip(keys, one, strict=True)) for one in refs]),
+        )
+        rows = await self.table.run("rememberWork", args)
+        found = {(row["job_id"], row["attempt"]) for row in rows}
+        return [(jobId, attempt) in found for jobId, attempt, _ in refs]
 
     async def stops(self) -> list[Row]:
         """Work that this node is to end."""

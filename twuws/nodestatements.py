@@ -6,13 +6,18 @@ L{twuws.statements}.
 from __future__ import annotations
 
 NODE_STATEMENTS: dict[str, str] = {
-    # Claims of an installation are made one after the other: so its limits hold at every instant.
-    "claimInTurn": """
-        SELECT pg_advisory_xact_lock(hashtext('claims of ' || current_schema()))""",
-    # The next job for a node: by priority, then of the owner with the fewest that run, then by
+    # The next jobs for a node: by priority, then of the owner with the fewest that run, then by
     # time.  What waits is looked at by kinds (service, priority, owner), a look at the index for
-    # each, so that a long queue of one owner costs no more than a short one.  A second and a
-    # third job of each are there for when the first is locked by somebody who changes it.
+    # each, so that a long queue of one owner costs no more than a short one.  Two more jobs of each
+    # are there for when the first are locked by somebody who changes them.
+    #
+    # Claims of an installation are made one after the other: so its limits hold at every instant.
+    # These are two statements in one round trip and one transaction: the second sees what was
+    # there once the first had waited.
+    #
+    # Several at a time are those that would be taken one after the other, as long as there are no
+    # limits: each that an owner gets counts as one that runs.  Where other nodes take jobs, too,
+    # it is one at a time, so that all nodes get their share.
     #
     # What is to be ended takes its place until its node's lease is over: it has ended then, also
     # where nobody comes back to say so.
@@ -20,9 +25,10 @@ NODE_STATEMENTS: dict[str, str] = {
     # Who is anonymous is one owner with all others, but bounded alone, by the client that made the
     # job: those that run all that they may are "full", and their jobs are passed over.
     #
-    # There is always one row: the job, if one could be claimed, and how many kinds wait, and
-    # how many jobs could have been claimed if nobody held them.
+    # There is always a row: the job, if one could be claimed, and how many kinds wait that could
+    # not, for limits or a hold, and how many jobs could have been claimed if nobody held them.
     "claim": """
+        SELECT pg_advisory_xact_lock(hashtext('claims of ' || current_schema()));
         WITH RECURSIVE running AS MATERIALIZED (
             SELECT service, owner, job_id, NULL AS client
             FROM queue WHERE claimed_at IS NOT NULL
@@ -70,7 +76,10 @@ NODE_STATEMENTS: dict[str, str] = {
               AND (%(perOwner)s::integer IS NULL OR m.owner = ''
                    OR (SELECT count(*) FROM running r WHERE r.owner = m.owner) < %(perOwner)s)),
         candidates AS (
-            SELECT first.job_id, p.priority, p.running, first.queued_at
+            SELECT p.service, p.priority, p.owner, first.job_id, first.queued_at,
+                   p.running + row_number() OVER (
+                       PARTITION BY p.owner
+                       ORDER BY p.priority DESC, first.queued_at, first.job_id) AS turn
             FROM possible p CROSS JOIN LATERAL (
                 SELECT q.job_id, q.queued_at FROM queue q
                 WHERE q.claimed_at IS NULL AND q.service = p.service
@@ -78,13 +87,17 @@ NODE_STATEMENTS: dict[str, str] = {
                   AND (p.owner <> '' OR NOT EXISTS (SELECT FROM full_clients)
                        OR (SELECT COALESCE(j.client, '') FROM jobs j WHERE j.job_id = q.job_id)
                           NOT IN (SELECT client FROM full_clients))
-                ORDER BY q.queued_at, q.job_id LIMIT 3) first),
+                ORDER BY q.queued_at, q.job_id LIMIT %(places)s + 2) first),
         candidate AS (
             SELECT j.job_id
             FROM candidates c JOIN jobs j ON j.job_id = c.job_id
             WHERE j.phase = 'QUEUED'
-            ORDER BY c.priority DESC, c.running, c.queued_at, c.job_id
-            LIMIT 1
+            ORDER BY c.priority DESC, c.turn, c.queued_at, c.job_id
+            LIMIT CASE WHEN EXISTS (
+                    SELECT FROM nodes n
+                    WHERE n.node <> %(node)s AND n.slots > 0 AND n.pid <> 0 AND n.draining IS NULL
+                      AND n.lease_ends > clock_timestamp() AND n.services && %(services)s::text[])
+                THEN 1 ELSE %(places)s END
             FOR UPDATE OF j SKIP LOCKED),
         claimed AS (
             UPDATE jobs j
@@ -101,17 +114,22 @@ NODE_STATEMENTS: dict[str, str] = {
                                 THEN c.start_time + c.execution_duration * interval '1 s' END
             FROM claimed c WHERE q.job_id = c.job_id
             RETURNING q.job_id)
-        SELECT c.*, found.waiting, found.possible
-        FROM (SELECT (SELECT count(*) FROM mine) AS waiting,
+        SELECT c.*, found.passed, found.possible
+        FROM (SELECT (SELECT count(*) FROM mine)
+                     - (SELECT count(DISTINCT (service, priority, owner)) FROM candidates)
+                     AS passed,
                      (SELECT count(*) FROM candidates) AS possible) found
         LEFT JOIN (claimed c JOIN taken t ON t.job_id = c.job_id) ON true""",
-    # Stores how the work is found again; no row comes back if the attempt is not the row's.
+    # Stores how the work of some attempts is found again; no row comes back of an attempt that is
+    # not the row's.
     "rememberWork": """
-        UPDATE queue SET ref = %(ref)s
-        WHERE job_id = %(jobId)s AND attempt = %(attempt)s AND node = %(node)s
+        UPDATE queue q SET ref = r.ref
+        FROM jsonb_to_recordset(%(refs)s) AS r (job_id text, attempt integer, ref jsonb)
+        WHERE q.job_id = ANY(%(jobIds)s) AND q.job_id = r.job_id AND q.attempt = r.attempt
+          AND q.node = %(node)s
           AND EXISTS (SELECT FROM nodes n
                       WHERE n.node = %(node)s AND n.lease_ends > clock_timestamp())
-        RETURNING job_id""",
+        RETURNING q.job_id, q.attempt""",
     # What a node is to end: its own, and what was left on its host by nodes that are gone.
     "stopsForNode": """
         SELECT s.* FROM stops s LEFT JOIN nodes n ON n.node = s.node

@@ -55,9 +55,10 @@ class PhaseWatcher(Service):
     def wakeAll(self) -> None:
         """Let everybody look."""
         for jobId in list(self._waiting):
-            self._wake(jobId)
+            self.wake(jobId)
 
-    def _wake(self, jobId: str) -> None:
+    def wake(self, jobId: str) -> None:
+        """Let those look who wait for a job: its phase has changed, or may have."""
         for waiter in self._waiting.pop(jobId, ()):
             waiter.callback(None)
 
@@ -72,7 +73,7 @@ class PhaseWatcher(Service):
         if payload.count(" ") < 2:  # anybody can notify
             return
         jobId, phase, service = payload.split(" ", 2)
-        self._wake(jobId)
+        self.wake(jobId)
         for observer in [*self.observers]:
             observer(jobId, phase, service)
 

@@ -96,3 +96,9 @@ class RunLimits:
     inAll: int | None = None
     perOwner: int | None = None
     perService: Mapping[str, int | None] = field(default_factory=dict)
+
+    @property
+    def areNone(self) -> bool:
+        """Whether any number of jobs may run."""
+        every = (self.inAll, self.perOwner, *self.perService.values())
+        return all(most is None for most in every)

@@ -4,7 +4,9 @@ What work tells, on its way from the job's directory to the job's row.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,7 +18,7 @@ from twuws.database import shield
 from twuws.errors import StaleAttempt, Unavailable
 from twuws.jobs import JobRecord, Outcome, Result
 from twuws.uws import UWS
-from twuws.workdir import LONGEST_MESSAGE, isResultId, isSafeName
+from twuws.workdir import LONGEST_MESSAGE, WorkDir, isResultId, isSafeName
 
 log = Logger()
 
@@ -35,6 +37,10 @@ class Reporter:
     #: How long to wait between tries while the database is away, s.
     retryDelay = 1.0
 
+    #: How long to wait for more after something has come, s: work that ends at once needs no
+    #: statement of its own for what it told.
+    patience = 0.05
+
     def __init__(
         self,
         uws: UWS,
@@ -48,16 +54,28 @@ class Reporter:
         self._node = node
         self._directory = uws.workDirs.forJob(record.jobId, record.attempt)
         self._offset = 0
+        self._isGone = False
         self._results: dict[str, Result] = {}
         self._info: dict[str, Any] = {}
         self._reading: Deferred[None] | None = None
         self._again = False
+        self._soon: Any = None
 
     def news(self) -> None:
         """There may be new events."""
         if self._reading is not None:
             self._again = True
-            return
+        elif self._soon is None:
+            self._soon = self._uws.database.reactor.callLater(self.patience, self._begin)
+
+    def stop(self) -> None:
+        """Follow them no longer."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+
+    def _begin(self) -> None:
+        self._soon = None
         self._reading = Deferred.fromCoroutine(self._follow())
         self._reading.addErrback(self._failed)
 
@@ -80,18 +98,22 @@ class Reporter:
         finally:
             self._reading = None
 
-    async def finish(self, outcome: Outcome) -> None:
+    async def finish(self, outcome: Outcome, ifGone: Outcome | None = None) -> None:
         """
         Record the last events and the outcome, however long the database is away.
 
+        @param ifGone: the outcome if the job's directory is not there any more.
         @raise StaleAttempt: if this attempt is no longer the job's; nothing is changed.
         @raise Unavailable: if it is not to be tried any longer.
         """
         reactor = self._uws.database.reactor
+        self.stop()
         if self._reading is not None:
             await shield(self._reading)
         try:
             await self._read()
+            if ifGone is not None and self._isGone:
+                outcome = ifGone
         except Exception:
             log.failure("the last events of {jobId} cannot be read", jobId=self._record.jobId)
         while True:
@@ -103,6 +125,7 @@ class Reporter:
                     self._results.values(),
                     self._info,
                     self._node,
+                    self._record,
                 )
                 return
             except Unavailable as e:  # also while somebody else holds the job
@@ -113,19 +136,17 @@ class Reporter:
                 await deferLater(reactor, self.retryDelay)
 
     async def _read(self) -> bool:
-        """Take in the new events; false if there are none."""
+        """Take in the new events; false if they tell nothing that is to be recorded."""
         reactor = self._uws.database.reactor
-        found = False
-        while True:
-            before = self._offset
-            events, self._offset = await deferToThreadPool(
-                reactor, reactor.getThreadPool(), self._directory.readEvents, before
+        before = dict(self._results), dict(self._info)
+        isMore = True
+        while isMore:
+            events, self._offset, isMore, self._isGone = await deferToThreadPool(
+                reactor, reactor.getThreadPool(), _someEvents, self._directory, self._offset
             )
             for event in events:
                 self._take(event)
-            found = found or bool(events)
-            if self._offset == before:
-                return found
+        return before != (self._results, self._info)
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "result":
@@ -137,6 +158,19 @@ class Reporter:
                 self._info["progress"] = fraction
             if isinstance(message, str):
                 self._info["message"] = message[:LONGEST_MESSAGE]
+
+
+def _someEvents(directory: WorkDir, offset: int) -> tuple[list[dict[str, Any]], int, bool, bool]:
+    """
+    The next events, and where those are that come then; whether there are such already; and
+    whether the directory is gone.  Blocks.
+    """
+    events, after = directory.readEvents(offset)
+    isMore = False
+    if after > offset:
+        with suppress(OSError):
+            isMore = os.stat(directory.events).st_size > after
+    return events, after, isMore, not directory.isThere()
 
 
 def resultFrom(event: dict[str, Any]) -> Result | None:

@@ -32,6 +32,7 @@ class Rescuer(Chore):
     def __init__(self, dispatcher: Dispatcher) -> None:
         super().__init__(dispatcher.reactor)
         self._dispatcher = dispatcher
+        dispatcher.holdsBack = True  # also if it is started first
         self._node = dispatcher.node
         self.interval = min(30.0, self._node.settings.lease / 4)
         self._services = dispatcher.services

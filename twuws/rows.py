@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from twuws.database import Row
-from twuws.jobs import JobError, JobRecord, Result
+from twuws.jobs import JobError, JobRecord, Outcome, Result
 from twuws.phases import Phase
 from twuws.times import formatInstant
 from twuws.values import valuesFromJSON, valuesToJSON
@@ -101,6 +101,42 @@ def toColumn(name: str, value: Any) -> Any:
     if name == "error":
         return value and _protect(vars(value))
     return _protect(value) if name == "jobInfo" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """
+    How an attempt at a job has ended.
+
+    @ivar job: as it was when the attempt began.
+    @ivar results: all that it has made.
+    @ivar jobInfo: is added to what there is.
+    @ivar node: where it ran, for the record.
+    @ivar quote: for a job that has none.
+    """
+
+    job: JobRecord
+    outcome: Outcome
+    results: tuple[Result, ...]
+    jobInfo: Mapping[str, Any]
+    node: str | None
+    quote: datetime | None
+
+    def asJSON(self) -> dict[str, Any]:
+        """By the names of columns, for statements."""
+        error = self.outcome.error
+        stored = {
+            "job_id": self.job.jobId,
+            "attempt": self.job.attempt,
+            "phase": self.outcome.phase.value,
+            "error": toColumn("error", error),
+            "results": toColumn("results", self.results),
+            "job_info": toColumn("jobInfo", self.jobInfo),
+            "quote": toColumn("quote", self.quote),
+            "why": storable(error.message if error else None),
+            "node": self.node,
+        }
+        return {name: value for name, value in stored.items() if value is not None}
 
 
 def keyOf(job: JobRecord, key: str, client: str | None) -> dict[str, str | None]:

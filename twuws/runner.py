@@ -81,7 +81,8 @@ class Runner:
 
     def _openAll(self) -> None:
         self.service = os.dup(1)
-        if stat.S_ISFIFO(os.fstat(self.service).st_mode):
+        mode = os.fstat(self.service).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             os.set_blocking(self.service, False)
         with suppress(OSError):
             reserve("outcome.json.new")  # which is what WorkDir writes to
@@ -292,6 +293,14 @@ def main(directory: str) -> int:
     if os.getsid(0) != os.getpid() and os.getpgrp() != os.getpid():
         os.setsid()
     os.umask(0o077)
+    return do(directory)
+
+
+def do(directory: str) -> int:
+    """The same in a process that is a runner's already, as it is forked (L{twuws.forking})."""
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        if stdin.readline() != b"go\n":
+            return 0
     directory = os.path.abspath(directory)
     attempt = None
     try:
@@ -299,10 +308,7 @@ def main(directory: str) -> int:
         with open("job.json", "rb") as f:
             job = json.load(f)
         attempt = job["attempt"]
-        runner = Runner(directory, job)
-        if sys.stdin.buffer.readline() != b"go\n":
-            return 0
-        return runner.run()
+        return Runner(directory, job).run()
     except OSError as trouble:
         return _giveUp(directory, attempt, trouble)
 

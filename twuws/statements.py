@@ -191,6 +191,36 @@ STATEMENTS: dict[str, str] = {
         SET queued_at = clock_timestamp(), claimed_at = NULL, deadline = NULL, node = NULL,
             host = NULL, ref = NULL;
         SELECT refusal_to_queue(account, %(most)s) AS refusal FROM jobs WHERE job_id = %(jobId)s""",
+    # The usual end of some attempts, as "moveJob" and "dequeue" write it: work that ran, and has
+    # ended by itself.  No row comes back of an attempt that is not the row's, of a job in another
+    # phase, nor of one that somebody else has locked.
+    "endJobs": """
+        WITH told AS MATERIALIZED (
+            SELECT * FROM jsonb_to_recordset(%(ends)s) AS t (
+                job_id text, attempt integer, phase text, error jsonb, results jsonb,
+                job_info jsonb, quote timestamptz, why text, node text)),
+        mine AS MATERIALIZED (
+            SELECT j.job_id
+            FROM jobs j
+            WHERE j.job_id = ANY(%(jobIds)s) AND j.service = %(service)s AND j.phase = 'EXECUTING'
+              AND EXISTS (SELECT FROM told t
+                          WHERE t.job_id = j.job_id AND t.attempt = j.attempt)
+            FOR UPDATE OF j SKIP LOCKED),
+        ended AS (
+            UPDATE jobs j
+            SET phase = t.phase,
+                end_time = GREATEST(j.start_time, date_trunc('milliseconds', clock_timestamp())),
+                results = t.results, job_info = (j.job_info || t.job_info) - 'heldBecause',
+                held = NULL, error = t.error,
+                quote = COALESCE(j.quote, date_trunc('milliseconds', t.quote)),
+                moved = jsonb_build_object('who', NULL, 'why', t.why, 'node', t.node,
+                                           'at', clock_timestamp())
+            FROM told t JOIN mine m ON m.job_id = t.job_id
+            WHERE j.job_id = m.job_id
+            RETURNING j.job_id, j.attempt),
+        gone AS (
+            DELETE FROM queue q USING ended e WHERE q.job_id = e.job_id)
+        SELECT job_id, attempt FROM ended""",
     # A job that was moved to EXECUTING by hand: somebody outside does its work.
     "occupy": """
         INSERT INTO queue (job_id, service, owner, attempt, claimed_at)

@@ -9,16 +9,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property, partial
 from typing import Any
 
+from twisted.logger import Logger
+
 from twuws.database import Transaction
-from twuws.errors import StaleAttempt
+from twuws.errors import StaleAttempt, Unavailable
+from twuws.grouped import Grouped
 from twuws.jobs import JobError, JobRecord, Outcome, Result
-from twuws.jobstable import Told
+from twuws.jobstable import End, Told
 from twuws.phases import ERROR, EXECUTING, IN_QUEUE, QUEUED, SUSPENDED, Phase
 from twuws.times import formatInstant
 from twuws.uwsholding import HeldJobs
 from twuws.uwsreading import deferred
+
+log = Logger()
 
 
 class WorkedJobs(HeldJobs):
@@ -28,6 +34,10 @@ class WorkedJobs(HeldJobs):
     Everything names the attempt that it is of; what is not the job's attempt any more changes
     nothing.
     """
+
+    @cached_property
+    def _ends(self) -> Grouped[End, bool]:
+        return Grouped(partial(self.table.end, self.name))
 
     @deferred
     async def recordWork(
@@ -52,6 +62,7 @@ class WorkedJobs(HeldJobs):
         results: Iterable[Result],
         jobInfo: Mapping[str, Any],
         node: str | None = None,
+        claimed: JobRecord | None = None,
     ) -> None:
         """
         Record how an attempt ended, and the last that it told.
@@ -59,8 +70,26 @@ class WorkedJobs(HeldJobs):
         Work that was lost is started again where its class allows that.
 
         @param node: where it ran, for the record.
+        @param claimed: the job as it was when this attempt began; those of which this is known
+            are recorded together, if many end at a time.
         @raise StaleAttempt: if this attempt is no longer the job's.
         """
+        if claimed is not None and not outcome.isLost:
+            end = End(
+                job=claimed,
+                outcome=outcome,
+                results=tuple(results),
+                jobInfo=jobInfo,
+                node=node,
+                quote=self.quoteAtEnd(claimed),
+            )
+            try:
+                if await self._ends.do(end):
+                    return
+            except Unavailable:
+                raise
+            except Exception:  # of which end, the next will show
+                log.failure("{jobId} or others: their end is recorded one by one", jobId=jobId)
         then = None
         async with self._ofAttempt(jobId, attempt) as (t, record, now):
             told = replace(record, results=tuple(results), jobInfo={**record.jobInfo, **jobInfo})

@@ -42,8 +42,7 @@ from twuws.hostusers import HostUser
 from twuws.jobs import Outcome
 from twuws.workplace import WorkPlace
 
-#: What a name in a job's directory may look like: nothing that means something to a
-#: file system, and nothing hidden.
+#: What a name in a job's directory may look like: nothing that a file system hides or minds.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
 
 #: How much of the events is read at once, bytes: no line that counts is longer.
@@ -149,7 +148,7 @@ class WorkDir(WorkPlace):
         @raise StaleAttempt: if there is a later attempt by now; nothing is changed.
         """
         self.clear()
-        self._write(self.job, job)
+        self._write(self.job, job, isLasting=False)  # no attempt outlives its host
 
     def clear(self) -> None:
         """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
@@ -218,13 +217,14 @@ class WorkDir(WorkPlace):
         """Whether the attempt that is read wrote this, or one that does not say."""
         return self.attempt is None or stored.get("attempt") in (None, self.attempt)
 
-    def _write(self, path: Path, content: dict[str, Any]) -> None:
+    def _write(self, path: Path, content: dict[str, Any], isLasting: bool = True) -> None:
         temporary = path.with_name(path.name + ".new")
         with openToWrite(temporary) as f:  # with what is reserved
             f.write(json.dumps(content).encode("ascii"))
             f.flush()
             f.truncate()
-            os.fsync(f.fileno())
+            if isLasting:
+                os.fsync(f.fileno())
         temporary.replace(path)
 
     # Parameters

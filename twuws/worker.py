@@ -124,25 +124,18 @@ class Worker:
         }
 
     def _runClass(self) -> None:
-        import site
-        from importlib import import_module
-        from operator import attrgetter
-
         from twuws.jobs import JobRecord
 
-        if sys.flags.no_site:  # which the service chose, for it starts faster
-            site.main()
-        known = self.job["pythonPath"]
-        sys.path[:] = known + [path for path in sys.path if path not in known]
         # Those of the runner have found out what they were opened on, which has changed.
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = _unbuffered(1, "strict")
         sys.stderr = _unbuffered(2, "backslashreplace")
-        module, _, name = self.job["jobClass"].partition(":")
-        cls = attrgetter(name)(import_module(module))
+        cls = importClass(self.job["jobClass"], self.job["pythonPath"])
         returned = cls(JobRecord.fromJSON(self.job["job"]), workPlace=self.place).run()
         if hasattr(returned, "__await__"):
-            raise TypeError(f"{name}.run is a coroutine function, which runs in the reactor only")
+            raise TypeError(
+                f"{cls.__qualname__}.run is a coroutine function, which runs in the reactor only"
+            )
 
     def _tell(self, error: BaseException) -> None:
         """Tell the runner why there is no work, or no more of it."""
@@ -155,6 +148,21 @@ class Worker:
         data = json.dumps(outcome.asJSON()).encode("ascii")
         while data:
             data = data[os.write(self.report, data) :]
+
+
+def importClass(jobClass: str, pythonPath: list[str]) -> Any:
+    """Import a job class, C{module:QualName}, from where the service finds its modules."""
+    from importlib import import_module
+    from operator import attrgetter
+
+    if sys.path[: len(pythonPath)] != pythonPath:
+        if sys.flags.no_site:  # which the service chose, for it starts faster
+            import site
+
+            site.main()
+        sys.path[:] = pythonPath + [path for path in sys.path if path not in pythonPath]
+    module, _, name = jobClass.partition(":")
+    return attrgetter(name)(import_module(module))
 
 
 def _unbuffered(fd: int, errors: str) -> io.TextIOWrapper:

@@ -2,8 +2,19 @@
 From RUN to COMPLETED, as somebody sees who waits: of jobs that do nothing.
 
 An C{async def} job runs in the service.  A program is started by a runner, beside the same program
-started by C{subprocess.run}.  A Python job class is imported by a runner, beside a C{python} that
+started by C{subprocess.run}.  A Python job class is run by a runner, beside a C{python} that
 imports the same modules.
+
+There are four commits: QUEUED, EXECUTING, where the work is, and how it ended; in all some 16 round
+trips to PostgreSQL, those of the client who waits included.  An C{async def} job takes two turns in
+a thread, for its directory.
+
+Runners are forked from a process that has imported what they need (L{twuws.forking}), so that no
+interpreter starts.  What a runner takes then are some 16 ms of CPU for a program.  For a job class
+they are 22, of which 9 are the end of the interpreter in the work: that has modules do what they
+want done at exit, and writes what is in buffers.  A fifth of all are pages of memory that are
+copied when they are written to.  The jobs of the first turn are those that start the process, and
+count for nothing.
 """
 
 from __future__ import annotations

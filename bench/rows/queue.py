@@ -4,7 +4,15 @@ procrastinate and pgqueuer from PyPI, which do the same on the same PostgreSQL.
 
 They are installed with the extra C{bench}; which of them is not there is left out.  What each
 does for a job differs: here it is three commits (claimed, where its work is, how it ended), the
-records of its phases, notifications, and a directory.
+records of its phases, notifications, and a directory.  Jobs that are claimed, begin, or end at the
+same time share these commits.
+
+Of some 1.9 ms of CPU for each job in the service a seventh is its two turns in threads, a seventh
+psycopg2, and the rest Deferreds, coroutines, and values to and from rows: no part is large.
+PostgreSQL takes another 2 ms.  The three statements alone, 8 jobs at a time, by a program that does
+nothing else, take 0.8 to 1.1 ms of that; and that program does 0.4 to 0.6 of the rate of pgqueuer.
+So the bound is what a job is, and a task of pgqueuer is not: a row with eight indexes that is
+written, recorded and told of at each change of its phase.
 """
 
 from __future__ import annotations

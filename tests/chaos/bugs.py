@@ -5,7 +5,7 @@ node that is about to start.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,13 +15,16 @@ _FOR_EVER = 1e6
 
 def noFencing() -> None:
     """Attempts are not compared, and work does not end with its node's lease."""
+    from twuws.jobstable import JobsTable
     from twuws.leases import LeaseFile
     from twuws.node import Node
     from twuws.statements import STATEMENTS
     from twuws.uwsworking import WorkedJobs
 
     STATEMENTS["rememberWork"] = """
-        UPDATE queue SET ref = %(ref)s WHERE job_id = %(jobId)s RETURNING job_id"""
+        UPDATE queue q SET ref = r.ref
+        FROM jsonb_to_recordset(%(refs)s) AS r (job_id text, attempt integer, ref jsonb)
+        WHERE q.job_id = r.job_id RETURNING r.job_id, r.attempt"""
     for name in ("reportWork", "reportFetched"):
         STATEMENTS[name] = STATEMENTS[name].replace(
             "AND attempt = %(attempt)s AND phase = 'EXECUTING'", ""
@@ -29,6 +32,9 @@ def noFencing() -> None:
 
     async def checkLease(node: Node) -> None:
         pass
+
+    async def endNothing(table: JobsTable, service: str, ends: Sequence[Any]) -> list[bool]:
+        return [False for _ in ends]  # but one by one, below
 
     @asynccontextmanager
     async def ofAttempt(uws: Any, jobId: str, attempt: int) -> AsyncIterator[Any]:
@@ -43,6 +49,7 @@ def noFencing() -> None:
     LeaseFile.renew = renewForEver  # type: ignore[method-assign,assignment]
     Node.hasLease = property(lambda node: True)  # type: ignore[method-assign,assignment]
     Node.checkLease = checkLease  # type: ignore[method-assign,assignment]
+    JobsTable.end = endNothing  # type: ignore[method-assign,assignment]
     WorkedJobs._ofAttempt = ofAttempt  # type: ignore[method-assign,assignment]
 
 

@@ -85,24 +85,24 @@ async def _through(stage: str, jobId: str) -> None:
 
 def install() -> None:
     """Put the gates where they belong, in this process."""
-    from twuws.attempts import Attempts
+    from twuws.attempt import Attempt
     from twuws.node import Node
     from twuws.reporter import Reporter
     from twuws.stopping import Stopper
 
-    _before(Attempts, "_start", "start", lambda attempts, attempt, reporter: attempt.record.jobId)
+    _before(Attempt, "_start", "start", lambda attempt: attempt.record.jobId)
     _before(Node, "remember", "remember", lambda node, record, ref: record.jobId)
-    _before(Reporter, "finish", "finish", lambda reporter, outcome: reporter._record.jobId)
+    _before(Reporter, "finish", "finish", lambda reporter, *more: reporter._record.jobId)
     _before(Stopper, "_stop", "stop", lambda stopper, row: row["job_id"])
-    claim = Node.claim
+    claims = Node.claims
 
-    async def claimIfOpen(node: Node) -> Any:
+    async def claimsIfOpen(node: Node, places: int) -> Any:
         if (Path(os.environ[VARIABLE]) / f"{CLAIM}.all").exists():
             node.isHeld = True  # so that it looks again before long
-            return None
-        return await claim(node)
+            return []
+        return await claims(node, places)
 
-    Node.claim = claimIfOpen  # type: ignore[method-assign,assignment]
+    Node.claims = claimsIfOpen  # type: ignore[method-assign,assignment]
 
 
 def _before(cls: Any, method: str, stage: str, jobIdOf: Any) -> None:

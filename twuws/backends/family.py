@@ -26,8 +26,7 @@ from twuws import family
 
 log = Logger()
 
-#: The variable that marks the environment of work and runner.
-MARK = "UWS_WORK"
+MARK = family.MARK
 
 #: Between looks at whether work has ended, s.
 INTERVAL = 0.05

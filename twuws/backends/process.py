@@ -22,8 +22,10 @@ from zope.interface import implementer
 
 from twuws import endings
 from twuws.backends import commandline, family
+from twuws.backends.forked import Forkers, NotForked
 from twuws.backends.watching import RunnerProtocol, Watch
 from twuws.errors import ConfigError, UWSError
+from twuws.family import NO_MARK
 from twuws.interfaces import IBackend, Running, Work
 from twuws.jobs import Outcome, UWSJob
 
@@ -92,18 +94,30 @@ class ProcessBackend:
     service that stops: then it fails with C{CancelledError}.
 
     @param python: the interpreter for runners; the service's own if not given.
+    @param home: for processes that runners are forked from, see L{Forkers}; if not given, each
+        runner is started anew.
     """
 
     name = "process"
 
     def __init__(
-        self, reactor: Any = None, host: str | None = None, python: str | None = None
+        self,
+        reactor: Any = None,
+        host: str | None = None,
+        python: str | None = None,
+        home: Path | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
         self.host = host or socket.gethostname()
         self.python = python or sys.executable
+        self._forkers = None if home is None else Forkers(reactor, self.python, home)
+
+    def close(self) -> None:
+        """End what runners are forked from, at the end of the service."""
+        if self._forkers is not None:
+            self._forkers.close()
 
     def _inThread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *args)
@@ -114,20 +128,54 @@ class ProcessBackend:
         """See L{IBackend}; writes C{job.json}."""
         if work.user is not None and os.geteuid() != 0:
             raise ConfigError([f"Only root can have work done by another user, {work.user.name}."])
-        await self._inThread(_prepare, work, jobFile(work))
+        content = jobFile(work)
         protocol = RunnerProtocol(self.reactor, work.news, work.job.jobId)
-        runner = self._spawn(protocol, work)
-        ref = self._ref(runner.pid, work)
+        preparing = self._inThread(_prepare, work, content)
+        runner = None
         try:
+            try:
+                runner = await self._fork(protocol, work, content) or self._spawn(protocol, work)
+            finally:
+                await preparing  # it reads nothing yet
+            ref = self._ref(runner.pid, work)
             await remember(ref)
         except Exception:
-            with suppress(ProcessExitedAlready):
-                runner.signalProcess("KILL")
-            await protocol.ended
+            if runner is not None:
+                with suppress(ProcessExitedAlready):
+                    runner.signalProcess("KILL")
+                await protocol.ended
             raise
         runner.write(b"go\n")
         runner.closeStdin()
-        return self._running(ref, work, protocol.ended)
+        return self._running(ref, work, ensureDeferred(self._gone(protocol, work, ref)))
+
+    async def _gone(
+        self, protocol: RunnerProtocol, work: Work, ref: dict[str, Any]
+    ) -> tuple[int, bytes] | None:
+        """Wait until the runner has gone, and say what is known of that."""
+        reason = await protocol.ended
+        if reason is None:
+            watch = Watch(self.reactor, ref, work)
+            if watch.begin():
+                await watch.ended
+        return reason
+
+    async def _fork(self, protocol: RunnerProtocol, work: Work, content: dict[str, Any]) -> Any:
+        """A runner, if there is something that it can be forked from."""
+        isMarkable = len(_marker(work)) <= len(NO_MARK)
+        if self._forkers is None or work.user is not None or not isMarkable:
+            return None
+        if content["jobClass"] is not None and not work.job.importedOnce:
+            return None
+        jobClass, path = content["jobClass"], content["pythonPath"]
+        try:
+            forker = self._forkers.forkerOf(jobClass, path, work.environment)
+            if forker is None:
+                return None
+            return await forker.fork(protocol, str(work.directory.path), _marker(work))
+        except (NotForked, OSError) as e:
+            log.warn("{jobId}: no runner was forked: {e}", jobId=work.job.jobId, e=e)
+            return None
 
     def _spawn(self, protocol: RunnerProtocol, work: Work) -> Any:
         # Without site-packages, which take longer to find than all else: the runner has no

@@ -74,7 +74,8 @@ class ReactorBackend:
             "marker": f"{work.job.jobId}.{work.job.attempt}",
         }
         place = WorkDir(work.directory.path, work.job.attempt)
-        await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
+        if place.attempt != 1:  # what takes a turn in a thread is dear for work that takes none
+            await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
         place.news = work.news  # type: ignore[method-assign,assignment]
         await remember(ref)
         return Running(ref=ref, ended=self._begin(ref["marker"], work, place))

@@ -37,14 +37,15 @@ class RunnerProtocol(ProcessProtocol):
     The service's side of a runner's pipes.
 
     @ivar ended: fires with the exit status (negative for a signal) and the end of stderr
-        when the runner has ended and said its last; to be cancelled to let go of it.
+        when the runner has ended and said its last, or with C{None} if there is nobody who
+        could tell; to be cancelled to let go of it.
     """
 
     def __init__(self, reactor: Any, news: Callable[[], object], jobId: str) -> None:
         self.reactor = reactor
         self.news = news
         self.jobId = jobId
-        self.ended: Deferred[tuple[int, bytes]] = Deferred(lambda _: self._letGo())
+        self.ended: Deferred[tuple[int, bytes] | None] = Deferred(lambda _: self._letGo())
         self.trouble = b""
         self._said = 0
 
@@ -70,12 +71,14 @@ class RunnerProtocol(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if self._last.active():
             self._last.cancel()
-        if self.ended.called:  # somebody has let go of it
-            return
         error: Any = reason.value
         signalled = isinstance(error, ProcessTerminated) and error.signal
-        status = -error.signal if signalled else error.exitCode or 0
-        self.ended.callback((status, self.trouble))
+        self.finished(-error.signal if signalled else error.exitCode or 0)
+
+    def finished(self, status: int) -> None:
+        """The runner has ended, and said its last."""
+        if not self.ended.called:  # nobody has let go of it
+            self.ended.callback((status, self.trouble))
 
 
 @implementer(IReadDescriptor)
