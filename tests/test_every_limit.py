@@ -152,6 +152,19 @@ async def notReading(serving):
     return SimpleNamespace(status=None, text="", headers={})
 
 
+async def notReadingMuch(serving):
+    url = await serving.create({"label": "x" * 1_000_000})
+    slow = await client(serving, receive=4096)
+    await slow.send(
+        b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % re.sub("https?://[^/]*", "", url).encode()
+    )
+    await until(lambda: not serving.site._connections)
+    answer = await slow.answer()
+    assert len(answer) < 1_000_000
+    slow.close()
+    return SimpleNamespace(status=None, text="", headers={})
+
+
 #: For each limit: what sets it, how it is gone beyond, and what the answer has; C{None} as status
 #: is for no answer.
 CASES = {
@@ -179,6 +192,7 @@ CASES = {
     ),
     "idle-time": ("idle-time = 0.3", sending(), None, ""),
     "send-time": ("send-time = 0.3\nbody-rate = 1000000000", notReading, None, ""),
+    "unsent": ("unsent = 100000", notReadingMuch, None, ""),
     "connections-per-address": ("connections-per-address = 2", connecting(2), 429, "2 connections"),
     "connections": ("connections = 4", connecting(4), 503, "4 connections"),
 }  # fmt: skip
