@@ -46,7 +46,9 @@ class Service:
     @ivar jobs: where the directories of its jobs are.
     """
 
-    def __init__(self, bed: Bed, name: str, database: Database, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, bed: Bed, name: str, database: Database, options: Mapping[str, Any], tables: str
+    ) -> None:
         self.name = name
         self.database = database
         self.port = freePort()
@@ -65,7 +67,7 @@ class Service:
             **options,
         }
         lines = [f"{key} = {_toml(value)}" for key, value in given.items()]
-        config.write_text("\n".join(lines) + SERVICES, "utf-8")
+        config.write_text("\n".join(lines) + SERVICES + tables, "utf-8")
         self.log = self.directory / "twistd.log"
         self.command = [
             *(sys.executable, "-c", TWISTD, "--nodaemon", "--pidfile=", "--reactor=epoll"),
@@ -179,16 +181,17 @@ class Bed:
 
     @contextmanager
     def service(
-        self, name: str, database: Database | None = None, **options: Any
+        self, name: str, database: Database | None = None, tables: str = "", **options: Any
     ) -> Iterator[Service]:
         """
         A service that is started now, and ended afterwards.
 
+        @param tables: more of its configuration.
         @param options: keys of its configuration, with C{_} for C{-}.
         """
         name = f"{name}{next(self._numbers)}"
         given = {key.replace("_", "-"): value for key, value in options.items()}
-        one = Service(self, name, database or self.database(), given)
+        one = Service(self, name, database or self.database(), given, tables)
         try:
             yield one.start()
         finally:

@@ -233,6 +233,7 @@ class Attempt:
         """All that is to be seen to in the directory before the work begins; blocks."""
         self._open(place)
         self._checkFiles()
+        place.furnish()
         self._takeLease(place)
 
     def _checkLease(self) -> None:

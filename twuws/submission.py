@@ -106,6 +106,10 @@ class FilesToAdopt:
         if self._elsewhere > MOST_SOURCES:
             raise TooLarge(f"{name}: a job can have {MOST_SOURCES} files to be loaded from URLs")
 
+    def __bool__(self) -> bool:
+        """Whether there are any that have come with the request."""
+        return bool(self._sources)
+
     def adopt(self, parameters: Mapping[str, tuple[Value, ...]]) -> None:
         """Move those files that are values of parameters by now; blocks."""
         for file in files(parameters) & set(self._sources):

@@ -5,7 +5,7 @@ Changing jobs: locks, the properties that clients set, and the moves through the
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -237,8 +237,11 @@ class ChangeableJobs(ReadableJobs):
 
         @raise Unavailable: if it cannot be written to, saying why.
         """
+        await self._written(self.inThread(action, *args))
+
+    async def _written(self, writing: Awaitable[object]) -> None:
         try:
-            await self.inThread(action, *args)
+            await writing
         except OSError as e:
             log.error("{service}: a job's directory cannot be written: {e}", service=self.name, e=e)
             raise Unavailable(f"The service cannot store this now: {whyOf(e)}.") from e

@@ -22,7 +22,7 @@ from twuws.phases import ARCHIVED, Phase
 from twuws.statements import STATEMENTS as SQL
 
 #: Of each request, so that what a service does by itself counts for little.
-NUMBER = 60
+NUMBER = 100
 
 
 def statements(service: Service, request: Callable[[], object]) -> float:
@@ -82,7 +82,7 @@ def measure(bed: Bed) -> Iterator[Figure]:
     with bed.usual.client() as client:
         for what, value, most in ofRequests(bed.usual, client):
             # What the service does by itself meanwhile is a few statements in all.
-            yield figure(f"statements: {what}", value, "", most, 1.2)
+            yield figure(f"statements: {what}", value, "", most + 0.2)
     yield figure(f"rows read by LAST=100 of {bed.manyJobs}", rowsOfLast(bed.many.database), "", 101)
     child = Child.module("bench.allocations", bed.many.database.dsn, "five",
                          log=bed.directory / "allocations.log")  # fmt: skip

@@ -99,7 +99,8 @@ def measure(bed: Bed) -> Iterator[Figure]:
         what = f"{number} WAITs: {what}"
         return Figure(row="waits", what=what, value=value, unit=unit, target=target)
 
-    with bed.service("waits", longest_wait=300) as service:
+    tables = f"[limits]\nconnections = {number + 100}\n"
+    with bed.service("waits", tables=tables, longest_wait=300) as service:
         fill(service.database, number, phase="PENDING")
         phase = getRequest(service.port, f"/five/async/{idOf(number)}/phase")
         one = Subject(process=service.process, port=service.port, requests=[phase])
