@@ -795,6 +795,7 @@ async def test_events_behind_nonsense(services):
     directory = uws.workDirs.forJob(record.jobId)
     with directory.events.open("w") as events:
         events.write("nonsense\n" * 150_000)
+    directory.furnish()
     (directory.results / "file").write_text("x")
     directory.addEvent("result", id="r", file="file", mediaType="text/plain", size=1)
     await Reporter(uws, record).finish(Outcome(phase=COMPLETED))
@@ -954,6 +955,7 @@ async def test_sweeper(services):
     uploads = {}
     for age, directory in orphans.items():
         directory.create()
+        directory.furnish()
         (directory.results / "r").write_text("r")
         out, uploads[age] = dirs.newUpload()
         out.close()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from textwrap import dedent
 
@@ -253,7 +254,8 @@ async def test_endsWithTheService(tmp_path):
     assert isAlive(runner)
     await until(lambda: psutil.Process(runner).children())
     for one in psutil.Process(runner).children(recursive=True):
-        one.kill()
+        with suppress(psutil.NoSuchProcess):  # it goes with another
+            one.kill()
     await until(lambda: not isAlive(runner))
 
 

@@ -203,6 +203,7 @@ class TestOutputColumns:
 def place(tmp_path: Path) -> WorkDir:
     made = WorkDir(tmp_path / "job")
     made.create()
+    made.furnish()
     return made
 
 

@@ -90,8 +90,9 @@ async def nothing(ref):
 
 def left(place, user, jobId="ab" + "0" * 22, attempt=None):
     """A job's directory as an attempt leaves it that was the user's."""
-    WorkDirs(place / "jobs").forJob(jobId).create()
     directory = WorkDirs(place / "jobs").forJob(jobId, attempt)
+    directory.create()
+    directory.furnish()
     (directory.parameters / "sent").write_text("sent")
     directory.writeJob({"attempt": attempt or 1})
     directory.giveTo(user)

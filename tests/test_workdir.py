@@ -18,6 +18,7 @@ from twuws.workdir import WorkDir, WorkDirs
 def directory(tmp_path):
     directory = WorkDir(tmp_path / "job")
     directory.create()
+    directory.furnish()
     return directory
 
 

@@ -38,6 +38,7 @@ def makeWork(directory, cls, *, news=lambda: None, limits=None, environment=None
     record = makeRecord(**parameters)
     place = WorkDir(directory / record.jobId)
     place.create()
+    place.furnish()
     limits = {"grace": 0.3, **(limits or {})}
     return Work(
         job=cls(record),

@@ -110,6 +110,7 @@ class BackendContract:
         )
         place = WorkDir(directory / jobId)
         place.create()
+        place.furnish()
         return Work(job=jobClass(record), directory=place, news=news, limits=WorkLimits(grace=0.5))
 
     @_inReactor
