@@ -15,6 +15,7 @@ from pyvo.dal.tap import AsyncTAPJob
 from pyvo.io.vosi import parse_capabilities
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
 from twisted.internet.defer import Deferred
+from twisted.internet.tcp import Server
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from zope.interface import implementer
@@ -22,6 +23,7 @@ from zope.interface import implementer
 from tests.authenticating import USERS, accessFor, basic, bearer
 from tests.serving import serve
 from tests.test_http_vosi import valid
+from tests.working import until
 from twuws.authenticators.passwords import PasswordAuthenticator
 from twuws.errors import Unavailable
 from twuws.identity import Identity
@@ -442,9 +444,15 @@ async def test_pyvo_runs_a_job(start):
         job.abort()
         found.append(job.phase)
         job.delete()
+        for one in session.credentials.credentials.values():
+            one.close()
         return found
 
     assert await deferToThread(run) == ["alice", "PENDING", "ABORTED"]
+    # The service sees a little later that the client has hung up.
+    await until(
+        lambda: not [one for one in serving.reactor.getReaders() if isinstance(one, Server)]
+    )
 
 
 # What other sites have browsers do

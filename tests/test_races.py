@@ -14,13 +14,13 @@ from tests.test_database import allOf
 from tests.working import until
 from twuws.database import Database
 from twuws.errors import IllegalMove, Unavailable
-from twuws.fetching import Fetcher
 from twuws.jobs import UWSJob
 from twuws.jobservices import JobServices
 from twuws.jobstable import JobsTable
 from twuws.node import Node
 from twuws.phases import FINAL
 from twuws.uws import UWS
+from twuws.workdir import WorkDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.covered]
 
@@ -222,14 +222,14 @@ async def test_everything_at_once(uws):
 
 async def test_stood_still_before_the_beginning(uws, monkeypatch):
     """What a node has claimed it does not begin once its lease is over: it is queued again."""
-    fetch = Fetcher.fetch
+    isThere = WorkDir.isThere
 
-    async def standStill(fetcher, record):
-        if record.attempt == 1:
+    def standStill(place):
+        if place.attempt == 1:
             jobServices.node.leaseEnds = 0.001
-        return await fetch(fetcher, record)
+        return isThere(place)
 
-    monkeypatch.setattr(Fetcher, "fetch", standStill)
+    monkeypatch.setattr(WorkDir, "isThere", standStill)
     async with serving(uws, slots=1) as jobServices:
         jobId = await uws.getNewJobId()
         await uws.run(jobId)

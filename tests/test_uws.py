@@ -30,7 +30,7 @@ async def test_create_and_read(uws):
     assert job.parameters == {"ra": ("10.5",), "extra": ("x\x00\ue000",)}
     assert job.executionDuration == 3600
     assert job.destruction > job.creationTime
-    assert uws.workDirs.forJob(jobId).results.is_dir()
+    assert uws.workDirs.forJob(jobId).path.is_dir()
     with pytest.raises(ParameterError, match="ra"):
         await uws.getNewJobId(parameters={"ra": 400})
 

@@ -178,7 +178,7 @@ async def test_all_answers_lost(make, monkeypatch):
     with pytest.raises(DatabaseUnavailable):
         await uws.getNewJobId(timeout=0)
     ((jobId, _),) = await uws.getIdsAndPhases()
-    assert uws.workDirs.forJob(jobId).results.is_dir()
+    assert uws.workDirs.forJob(jobId).path.is_dir()
 
 
 async def test_lost_answer(make, monkeypatch):
@@ -197,7 +197,7 @@ async def test_lost_answer(make, monkeypatch):
     jobId = await uws.getNewJobId()
     assert [one.jobId for one in tries] == [jobId, jobId]
     assert [r["job_id"] for r in await uws.database.query("SELECT job_id FROM jobs")] == [jobId]
-    assert uws.workDirs.forJob(jobId).results.is_dir()
+    assert uws.workDirs.forJob(jobId).path.is_dir()
 
 
 # From requests
@@ -278,7 +278,7 @@ async def test_what_was_begun_is_ended(uws):
         await creating
     while not (rows := await uws.database.query("SELECT job_id FROM jobs")):
         pass
-    assert uws.workDirs.forJob(rows[0]["job_id"]).results.is_dir()
+    assert uws.workDirs.forJob(rows[0]["job_id"]).path.is_dir()
 
 
 # Where jobs live
