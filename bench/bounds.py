@@ -8,6 +8,7 @@ twistd does.
     C{/bytes/PATH}      the bytes that were posted there before, by a Klein handler
     C{/looked/PATH}     the same after one SELECT of one row through L{twuws.database}
     C{/insert}          a POST is one INSERT and COMMIT through L{twuws.database}
+    C{/create}          a POST is a directory and a row as a service makes them for a job
     C{/upload}          a POST is written to a file by Twisted
     C{/files}           the directory FILES, by L{twisted.web.static.File}
     ==================  ===================================================================
@@ -17,11 +18,14 @@ from __future__ import annotations
 
 import secrets
 import sys
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.internet.threads import deferToThread
 from twisted.python.log import startLogging
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -29,6 +33,12 @@ from twisted.web.static import File
 
 from bench.watching import stdinClosed
 from twuws.database import Database, asJSON
+from twuws.jobs import JobRecord
+from twuws.jobstable import JobsTable
+from twuws.schema import prepare
+from twuws.workdir import WorkDirs
+
+DAY = 86_400
 
 
 class Bare:
@@ -36,8 +46,10 @@ class Bare:
 
     app = Klein()
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, directories: WorkDirs) -> None:
         self._database = database
+        self._directories = directories
+        self._table = JobsTable(database)
         self._bytes: dict[str, bytes] = {}
 
     @app.route("/bytes/<path:path>", methods=["POST"])
@@ -58,14 +70,32 @@ class Bare:
     @app.route("/insert", methods=["POST"])
     async def insert(self, request: Any) -> bytes:
         """Nothing is checked; the form is read by Twisted."""
-        jobId = secrets.token_hex(16)
-        values = {k.decode(): [v.decode() for v in several] for k, several in request.args.items()}
+        jobId, values = secrets.token_hex(16), _textsOf(request)
         await self._database.query(
             "INSERT INTO bare (job_id, parameters) VALUES (%s, %s)", (jobId, asJSON(values))
         )
-        request.setResponseCode(303)
-        request.setHeader("location", f"http://127.0.0.1/insert/{jobId}")
-        return b""
+        return _made(request, jobId)
+
+    @app.route("/create", methods=["POST"])
+    async def create(self, request: Any) -> bytes:
+        """The same of a job, without limits."""
+        jobId, values = secrets.token_hex(16), _textsOf(request)
+        await deferToThread(self._directories.forJob(jobId).create)
+        job = JobRecord(
+            service="five", jobId=jobId, creationTime=datetime.min, parameters=values
+        )  # fmt: skip
+        await self._table.create(job, DAY, DAY)
+        return _made(request, jobId)
+
+
+def _textsOf(request: Any) -> dict[str, tuple[str, ...]]:
+    return {k.decode(): tuple(v.decode() for v in some) for k, some in request.args.items()}
+
+
+def _made(request: Any, jobId: str) -> bytes:
+    request.setResponseCode(303)
+    request.setHeader("location", f"http://127.0.0.1/made/{jobId}")
+    return b""
 
 
 class Upload(Resource):
@@ -91,14 +121,14 @@ async def main(reactor: Any, logFile: str, dsn: str, files: str) -> None:
     startLogging(open(logFile, "a"), setStdout=False)  # noqa: SIM115
     database = Database(dsn, reactor=reactor)
     database.startService()
-    await database.query("CREATE SCHEMA IF NOT EXISTS uws")
+    await prepare(database)
     await database.query(
         "CREATE TABLE IF NOT EXISTS bare (job_id text PRIMARY KEY, parameters jsonb NOT NULL)"
     )
     await database.query(
         'INSERT INTO bare VALUES (\'one\', \'{"ra": ["10.68"], "dec": ["41.27"]}\')'
     )
-    forms, plain = Bare(database).app.resource(), Resource()
+    forms, plain = Bare(database, WorkDirs(Path(files) / "jobs")).app.resource(), Resource()
     plain.putChild(b"upload", Upload())
     plain.putChild(b"files", File(files))
     ports = [

@@ -7,12 +7,14 @@ does for a job differs: here it is three commits (claimed, where its work is, ho
 records of its phases, notifications, and a directory.  Jobs that are claimed, begin, or end at the
 same time share these commits.
 
-Of some 1.9 ms of CPU for each job in the service a seventh is its two turns in threads, a seventh
+Of some 1.5 ms of CPU for each job in the service a seventh is its two turns in threads, a seventh
 psycopg2, and the rest Deferreds, coroutines, and values to and from rows: no part is large.
 PostgreSQL takes another 2 ms.  The three statements alone, 8 jobs at a time, by a program that does
 nothing else, take 0.8 to 1.1 ms of that; and that program does 0.4 to 0.6 of the rate of pgqueuer.
-So the bound is what a job is, and a task of pgqueuer is not: a row with eight indexes that is
-written, recorded and told of at each change of its phase.
+So the bound is what a job is, and a task of the others is not: a row with eight indexes that is
+written, recorded and told of at each change of its phase.  The commit that stores where the work is
+could go with the claim for work within the service; then a node that is lost in between would have
+begun what it had not.
 """
 
 from __future__ import annotations
