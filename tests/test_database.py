@@ -652,6 +652,6 @@ async def test_restarts_under_load(ownServer, tmp_path):
         assert set(acknowledged) <= set(there)
         assert {there[j] for j, is_ in acknowledged.items() if is_ == "changed"} == {"changed"}
         # A row without a directory would be a job that cannot run.
-        assert {j for j in there if not uws.workDirs.forJob(j).results.is_dir()} == set()
+        assert {j for j in there if not uws.workDirs.forJob(j).path.is_dir()} == set()
         await assertWhole(database)
         await uws.watcher.stopService()
