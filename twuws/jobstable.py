@@ -61,15 +61,15 @@ class JobsTable:
         return fromRow(rows[0]) if rows else None
 
     async def some(self, service: str, jobIds: Sequence[str]) -> list[JobRecord | None]:
-        """Some jobs of a service, in the order of these ids; C{None} for those that are none."""
-        found: dict[str, JobRecord] = {}
-        if len(jobIds) > 1:
-            args = {"service": service, "jobIds": list(set(jobIds))}
-            found = {row["job_id"]: fromRow(row) for row in await self.run("getSmallJobs", args)}
-        return [
-            found.get(one) or await self.one("getJob", {"service": service, "jobId": one})
-            for one in jobIds
-        ]
+        """
+        Those of some jobs that can be had together, in the order of their ids; C{None} for the
+        others, which are no jobs, or have much.
+        """
+        if len(jobIds) == 1:
+            return [await self.one("getJob", {"service": service, "jobId": jobIds[0]})]
+        args = {"service": service, "jobIds": list(set(jobIds))}
+        found = {row["job_id"]: fromRow(row) for row in await self.run("getSmallJobs", args)}
+        return [found.get(one) for one in jobIds]
 
     async def change(
         self, before: JobRecord, after: JobRecord, conn: Transaction

@@ -111,8 +111,8 @@ class ReadableJobs:
         return [eventFromRow(row) for row in rows]
 
     async def _read(self, jobId: str) -> JobRecord:
-        self._key(jobId)
-        record = await self._reads.do(jobId)
+        key = self._key(jobId)
+        record = await self._reads.do(jobId) or await self.table.one("getJob", key)
         if record is None:
             raise JobNotFound(jobId)
         return record

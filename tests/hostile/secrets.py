@@ -129,7 +129,7 @@ def forgedLines(service: Service) -> str:
         for data in _asked(f"a{end}{FORGED}"):
             exchange(service.port, data, PROXY if b"X-Remote-User" in data else "127.0.1.1")
             number += 1
-    job = client.make(ODD, b"what=says")
+    job = client.make("/alone/async", b"what=says")
     assert client.untilEnded(job) == "ERROR"
     until = time.monotonic() + 20
     while b"runner of" not in service.log.read_bytes()[offset:]:

@@ -95,6 +95,8 @@ required = true
 stream = "stdout"
 [services.odd]
 class = "tests.hostile.work.Odd"
+[services.alone]
+class = "tests.hostile.work.Alone"
 [services.closed]
 command = ["true"]
 users = ["alice"]

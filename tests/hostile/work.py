@@ -130,3 +130,9 @@ class Odd(UWSJob):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError):
                     out.write((process / "cmdline").read_bytes() + b"\n")
+
+
+class Alone(Odd):
+    """The same with a runner that was started: what its stderr is can be opened by the work."""
+
+    importedOnce = False
