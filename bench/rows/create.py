@@ -45,7 +45,7 @@ def measure(bed: Bed) -> Iterator[Figure]:
     yield Figure(
         row="create",
         what="create a job, five parameters, 8 connections",
-        target=Target(least=0.7, ofRatio=True, slack=2.5),
+        target=Target(least=0.7, ofRatio=True, slack=4),
         **interleaved(bed, own, bare("/insert")),
     )
     yield Figure(
