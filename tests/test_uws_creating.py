@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from twuws import parameters as p
@@ -372,3 +372,16 @@ async def test_created_queued(make):
     job = await uws.getJob(jobId)
     assert job.phase == "ERROR"
     assert "ra" in job.error.message
+
+
+async def test_directories_together(uws):
+    """One that cannot be made is that job's trouble, and no other's."""
+    jobIds = [f"{n:02x}job" for n in range(6)]
+    uws.workDirs.root.mkdir(exist_ok=True)
+    (uws.workDirs.root / "03").write_text("in the way")
+    workDirs = [uws.workDirs.forJob(one) for one in jobIds]
+    making = [Deferred.fromCoroutine(uws._makeDirectory(one)) for one in workDirs]
+    results = await DeferredList(making, consumeErrors=True)
+    assert [isMade for isMade, _ in results] == [True, True, True, False, True, True]
+    assert results[3][1].check(OSError)
+    assert [one.path.is_dir() for one in workDirs] == [isMade for isMade, _ in results]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 
 import pytest
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.working import until
@@ -128,6 +129,51 @@ async def test_runCanned(uws):
         assert await uws.runCanned("jobsKnown", known) == [{"job_id": jobId}]
     with pytest.raises(KeyError):
         uws.runCanned("nothing")
+
+
+async def test_read_together(uws, monkeypatch):
+    """Jobs that are asked for at a time share statements; who has much is read by itself."""
+    jobIds = [await uws.getNewJobId(runId=str(n)) for n in range(40)]
+    large = await uws.getNewJobId(parameters={"p": secrets.token_hex(20_000)})
+    asked, run = [], uws.table.run
+
+    def note(statementId, *more):
+        asked.append(statementId)
+        return run(statementId, *more)
+
+    monkeypatch.setattr(uws.table, "run", note)
+    jobs = await gatherResults([uws.getJob(one) for one in (*jobIds, *jobIds)])
+    assert [job.jobId for job in jobs] == [*jobIds, *jobIds]
+    assert [job.runId for job in jobs[:40]] == list(map(str, range(40)))
+    assert set(asked) == {"getSmallJobs"}
+    assert len(asked) <= 2 + 80 / 16 + 1
+    asked.clear()
+    others = [uws.getJob(one) for one in jobIds[:3]]
+    asking = [uws.getJob(large), uws.getJob("0" * 32)]
+    found, nothing = await DeferredList(asking, consumeErrors=True)
+    assert len(found[1].parameters["p"][0]) == 40_000
+    assert nothing[1].check(JobNotFound)
+    assert asked.count("getJob") == 2
+    assert [job.jobId for job in await gatherResults(others)] == jobIds[:3]
+
+
+async def test_large_ones_leave_connections_to_others(uws):
+    """However many are asked for, for each takes long, and much memory."""
+    large = await uws.getNewJobId(parameters={"p": secrets.token_hex(20_000)})
+    most, one = [], uws.table.one
+
+    async def count(statementId, *more):
+        under.append(1)
+        most.append(len(under))
+        try:
+            return await one(statementId, *more)
+        finally:
+            under.pop()
+
+    under = []
+    uws.table.one = count
+    await gatherResults([uws.getJob(large) for _ in range(20)])
+    assert (len(most), max(most)) == (20, 2)
 
 
 # Waiting (1.15)

@@ -11,10 +11,10 @@ from typing import Any
 from twuws.backends.commandline import formatIn, namesIn
 from twuws.errors import ParameterError
 from twuws.jobs import UWSJob
+from twuws.names import isSafeName
 from twuws.parameters import TYPES, Format, Parameter, Text
 from twuws.programs import Argument, programClass
 from twuws.tables import Kind, Table
-from twuws.workdir import isSafeName
 
 #: The keys of every parameter, beside type and default.
 _EVERY: dict[str, tuple[Kind, Any]] = {

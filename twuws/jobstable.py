@@ -65,8 +65,6 @@ class JobsTable:
         Those of some jobs that can be had together, in the order of their ids; C{None} for the
         others, which are no jobs, or have much.
         """
-        if len(jobIds) == 1:
-            return [await self.one("getJob", {"service": service, "jobId": jobIds[0]})]
         args = {"service": service, "jobIds": list(set(jobIds))}
         found = {row["job_id"]: fromRow(row) for row in await self.run("getSmallJobs", args)}
         return [found.get(one) for one in jobIds]

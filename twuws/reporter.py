@@ -17,8 +17,9 @@ from twisted.logger import Logger
 from twuws.database import shield
 from twuws.errors import StaleAttempt, Unavailable
 from twuws.jobs import JobRecord, Outcome, Result
+from twuws.names import isResultId, isSafeName
 from twuws.uws import UWS
-from twuws.workdir import LONGEST_MESSAGE, WorkDir, isResultId, isSafeName
+from twuws.workdir import LONGEST_MESSAGE, WorkDir
 
 log = Logger()
 

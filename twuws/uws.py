@@ -267,10 +267,7 @@ class UWS(DestroyableJobs):
                 raise
 
         try:
-            if files:
-                await self.storing(place)
-            else:
-                await self._written(self._makeDirectory(workDir))
+            await self.storing(self.inThread(place) if files else self._makeDirectory(workDir))
             made = await self._persistently(insert, timeout)
         except BaseException:
             if inDoubt:  # the row may be there all the same; if it is not, the Sweeper comes

@@ -216,7 +216,7 @@ class ChangeableJobs(ReadableJobs):
                 await maybeDeferred(self.setParamsFromRequest, job, request)
                 checkAmount(job.parameters, self.mostValues, self.mostText)
                 await self._checkStored(t, record, job.record)
-                await self.storing(files.adopt, job.parameters)
+                await self.storing(self.inThread(files.adopt, job.parameters))
             changed = await self.table.change(record, job.record, t)
             if phase == "RUN":
                 await self._run(t, changed or record, who)
@@ -231,15 +231,12 @@ class ChangeableJobs(ReadableJobs):
         if more > 0 and most is not None:
             await self.table.checkStored(before.jobId, more, most, t)
 
-    async def storing(self, action: Callable[..., object], *args: Any) -> None:
+    async def storing(self, writing: Awaitable[object]) -> None:
         """
-        Do in a thread what writes to a job's directory.
+        Wait for what is written to a job's directory.
 
         @raise Unavailable: if it cannot be written to, saying why.
         """
-        await self._written(self.inThread(action, *args))
-
-    async def _written(self, writing: Awaitable[object]) -> None:
         try:
             await writing
         except OSError as e:

@@ -11,7 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 
 from twuws.database import Database, Row, Transaction, shield
@@ -19,10 +19,11 @@ from twuws.errors import JobNotFound
 from twuws.grouped import Grouped
 from twuws.jobs import JobRecord, JobRef, UWSJob
 from twuws.jobstable import JobEvent, JobsTable, ListFilters, eventFromRow
+from twuws.names import isSafeName
 from twuws.phases import ACTIVE, FINAL, IN_QUEUE, Phase
 from twuws.phasewatcher import PhaseWatcher
 from twuws.quoter import Quoter
-from twuws.workdir import WorkDirs, isSafeName
+from twuws.workdir import WorkDirs
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,6 +73,8 @@ class ReadableJobs:
         # Some wait for each other instead of for a connection: a statement for each of a
         # thousand who are woken at a time takes ten times as long.
         self._reads = Grouped(partial(self.table.some, name), most=16, atOnce=2)
+        # Those that have much take some ten times that in memory, each.
+        self._largeReads = DeferredSemaphore(2)
 
     @deferred
     async def getJob(self, jobId: str) -> UWSJob:
@@ -112,7 +115,13 @@ class ReadableJobs:
 
     async def _read(self, jobId: str) -> JobRecord:
         key = self._key(jobId)
-        record = await self._reads.do(jobId) or await self.table.one("getJob", key)
+        record = await self._reads.do(jobId)
+        if record is None:
+            await self._largeReads.acquire()
+            try:
+                record = await self.table.one("getJob", key)
+            finally:
+                self._largeReads.release()
         if record is None:
             raise JobNotFound(jobId)
         return record

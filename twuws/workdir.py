@@ -25,7 +25,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -40,10 +39,8 @@ from twuws.errors import JobFailure, StaleAttempt
 from twuws.foreign import openRegular, openToWrite, removeFrom, removeTree
 from twuws.hostusers import HostUser
 from twuws.jobs import Outcome
+from twuws.names import isResultId, isSafeName
 from twuws.workplace import WorkPlace
-
-#: What a name in a job's directory may look like: nothing that a file system hides or minds.
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
 
 #: How much of the events is read at once, bytes: no line that counts is longer.
 _MOST_AT_ONCE = 1 << 20
@@ -53,26 +50,6 @@ _LONGEST_OUTCOME = 4 << 20
 
 #: Of what work says of its progress, characters.
 LONGEST_MESSAGE = 1000
-
-
-def isSafeName(name: str) -> bool:
-    """
-    Whether a name can be that of a file in a job's directory.
-
-    >>> isSafeName("result.csv"), isSafeName("../etc"), isSafeName(""), isSafeName(".x")
-    (True, False, False, False)
-    """
-    return _SAFE_NAME.fullmatch(name) is not None
-
-
-def isResultId(id: str) -> bool:
-    """
-    Whether a name can be that of a result, and so an element of a URL's path.
-
-    >>> isResultId("cutout 1.fits"), isResultId("a/b"), isResultId("")
-    (True, False, False)
-    """
-    return 0 < len(id) <= 200 and "/" not in id and id.isprintable() and id not in (".", "..")
 
 
 class WorkDir(WorkPlace):

@@ -19,9 +19,9 @@ from twuws.dispatcher import Dispatcher
 from twuws.errors import JobNotFound, UWSError
 from twuws.jobs import UWSJob
 from twuws.jobstable import JobsTable
+from twuws.names import isSafeName
 from twuws.node import Node
 from twuws.uws import UWS
-from twuws.workdir import isSafeName
 
 #: How much of an id has to be given.
 SHORTEST_PREFIX = 6
