@@ -29,7 +29,7 @@ class Budget:
     """
 
     memory: int = 32 * MB
-    latency: float = 15.0
+    latency: float = 10.0
     failed: float = 0
     disk: int = 128 * MB
 
@@ -111,6 +111,5 @@ def together(several: Sequence[Attack]) -> Attack:
         memory=sum(one.budget.memory for one in several),
         latency=max(one.budget.latency for one in several),
         disk=sum(one.budget.disk for one in several),
-        failed=2,  # where the machine is busy with more than thousands of connections
     )
     return Attack(" and ".join(one.name for one in several), budget, make)

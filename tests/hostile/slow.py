@@ -64,7 +64,7 @@ def slowChunks(service: Service) -> str:
     return _slow(service, first=lambda n: begin, drip=lambda n, times: b"1\r\nx\r\n")
 
 
-@attack("200 clients that read nothing of 8 MB", memory=1400 * MB, failed=25)
+@attack("200 clients that read nothing of 8 MB", memory=900 * MB, failed=10)
 def deafToJob(service: Service) -> str:
     """
     A job's document is in memory as a whole, for each who asks for it, until it is sent or
