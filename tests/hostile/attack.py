@@ -9,10 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.hostile.service import Service
-from tests.hostile.watcher import MB, Cost, Watcher
-
-#: Without an attack a descriptor or two come and go: of the database, and of threads.
-SPARE = 4
+from tests.hostile.watcher import MB, SPARE, Cost, Watcher
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,8 @@ from select import POLLIN, poll
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.hostile import strategies
-from tests.hostile.attack import SPARE
 from tests.hostile.service import Service, service
-from tests.hostile.watcher import MB
+from tests.hostile.watcher import MB, SPARE
 from tests.hostile.wire import Client, connected
 
 #: How long an answer, or the end of the connection, may take, s.

@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from tests.hostile.attack import SPARE
 from tests.hostile.fuzz import Fuzzer, hurried
-from tests.hostile.watcher import MB
+from tests.hostile.watcher import MB, SPARE
 
 pytestmark = [pytest.mark.hostile, pytest.mark.xdist_group("fuzz")]
 

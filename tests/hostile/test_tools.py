@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.attack import SPARE
 from tests.hostile.service import service
-from tests.hostile.watcher import MB, Watcher
+from tests.hostile.watcher import MB, SPARE, Watcher
 
 pytestmark = [pytest.mark.hostile, pytest.mark.xdist_group("tools")]
 
