@@ -46,19 +46,19 @@ def test_browsers_want_html():
     ],
 )
 def test_acceptable(accept, expected):
-    assert acceptable(accept, ["text/xml", "application/json"]) == expected
+    assert acceptable(accept, ("text/xml", "application/json")) == expected
 
 
 def test_a_long_accept_takes_no_long_time():
     started = perf_counter()
     for hostile in ("a/b;c=" + " " * 16_000, "a/b" + ";a=" * 5_000, 'a/b;c="' + "\\" * 15_999):
-        assert acceptable(hostile + '"', ["text/xml"]) == "text/xml"
+        assert acceptable(hostile + '"', ("text/xml",)) == "text/xml"
     assert perf_counter() - started < 1
 
 
 @given(st.text(max_size=40), st.lists(st.sampled_from(["a/b", "c/d"]), max_size=2))
 def test_accept_never_fails(accept, offered):
-    assert acceptable(accept, offered) in [*offered, None]
+    assert acceptable(accept, tuple(offered)) in [*offered, None]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,10 @@ def toldURI(uri: bytes) -> bytes:
     (b'/a/async?...', b'/a/shared/4f.99..../phase')
     """
     path, mark, _ = uri.partition(b"?")
-    path = _SHARED.sub(rb"\1...", _USER.sub(b"//", path, count=1))
+    if b"@" in path:
+        path = _USER.sub(b"//", path, count=1)
+    if b"/shared/" in path:
+        path = _SHARED.sub(rb"\1...", path)
     return path[:_MOST_OF_URI] + mark + (b"..." if mark else b"")
 
 

@@ -63,7 +63,12 @@ def storable(text: str | None) -> str | None:
 
 def _restore(value: Any) -> Any:
     """Undo L{_protect}."""
-    return value and _mapText(partial(_ESCAPED.sub, lambda m: chr(int(m[1], 16))), value)
+    return value and _mapText(_unescaped, value)
+
+
+def _unescaped(text: str) -> str:
+    # To look for one character takes a tenth of the time.
+    return _ESCAPED.sub(lambda m: chr(int(m[1], 16)), text) if "\ue000" in text else text
 
 
 def fromRow(row: Row) -> JobRecord:

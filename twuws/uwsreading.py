@@ -11,7 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, succeed
 from twisted.internet.threads import deferToThreadPool
 
 from twuws.database import Database, Row, Transaction, shield
@@ -72,7 +72,7 @@ class ReadableJobs:
         self.watcher = watcher or PhaseWatcher(database)
         # Some wait for each other instead of for a connection: a statement for each of a
         # thousand who are woken at a time takes ten times as long.
-        self._reads = Grouped(partial(self.table.some, name), most=16, atOnce=2)
+        self._reads = Grouped(partial(self.table.some, name), most=32)
         # Those that have much take some ten times that in memory, each.
         self._largeReads = DeferredSemaphore(2)
 
@@ -83,17 +83,19 @@ class ReadableJobs:
         """
         return self._jobOf(await self._read(jobId))
 
-    @deferred
-    async def quoted(self, job: UWSJob) -> UWSJob:
+    def quoted(self, job: UWSJob) -> Deferred[UWSJob]:
         """
         The same job with the quote that it has now (2.1.6, A-46): the one that it was given,
         or else an estimate, or C{None} while there is nothing to go by.
 
         Never fails; at most it asks the database once.
         """
-        if self.quoter is None:
-            return job
-        return self._jobOf(replace(job.record, quote=await self.quoter.quote(job.record)))
+        if self.quoter is None or job.quote is not None or job.phase in FINAL:
+            return succeed(job)
+        return shield(Deferred.fromCoroutine(self._quoted(job, self.quoter)))
+
+    async def _quoted(self, job: UWSJob, quoter: Quoter) -> UWSJob:
+        return self._jobOf(replace(job.record, quote=await quoter.quote(job.record)))
 
     def quoteAtEnd(self, record: JobRecord) -> datetime | None:
         """What a job that ends keeps for those who compare, if its work had begun."""

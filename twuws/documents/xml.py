@@ -163,9 +163,10 @@ def _escapedAttribute(text: str) -> str:
 
 def _parameters(job: UWSJob, url: str, indent: str) -> str:
     # In the order of their declarations, for the database keeps none.
-    declared = {name: place for place, name in enumerate(job.declarations)}
+    names = [name for name in job.declarations if name in job.parameters]
+    names += [name for name in job.parameters if name not in job.declarations]
     parts = []
-    for name in sorted(job.parameters, key=lambda name: declared.get(name, len(declared))):
+    for name in names:
         values = job.parameters[name]
         for value in values:
             content, byReference = _parameterContent(name, value, url, len(values) > 1)

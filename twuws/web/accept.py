@@ -5,7 +5,7 @@ What a client can take: the headers Accept and Accept-Encoding (RFC 9110, 12.5).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 _MEDIA_RANGE = re.compile(
@@ -25,13 +25,14 @@ def wantsHTML(accept: str | None) -> bool:
     return all(ranges.get(name, 0.0) > 0 for name in ("text/html", "application/xhtml+xml"))
 
 
-def acceptable(accept: str | None, offered: list[str]) -> str | None:
+@lru_cache(maxsize=16)  # programs send the same each time, and few do
+def acceptable(accept: str | None, offered: Sequence[str]) -> str | None:
     """
     The media type to answer with (RFC 9110, 12.5.1), the first of equals; C{None} if none fits.
 
     Parameters other than C{q} are passed over.  What is no Accept counts as C{*/*}.
 
-    >>> acceptable("text/*;q=0.5, application/json", ["text/xml", "application/json"])
+    >>> acceptable("text/*;q=0.5, application/json", ("text/xml", "application/json"))
     'application/json'
     """
     ranges = _ranges(accept)
@@ -45,7 +46,6 @@ def acceptable(accept: str | None, offered: list[str]) -> str | None:
     return best if best is not None and quality(best) > 0 else None
 
 
-@lru_cache(maxsize=16)  # programs send the same each time, and few do
 def _ranges(accept: str | None) -> Mapping[str, float]:
     """Media ranges to their quality."""
     found: dict[str, float] = {}

@@ -81,7 +81,7 @@ def xmlType(request: Any) -> str:
     @raise NotAcceptable: if the client takes no XML.
     """
     vary(request, "Accept")
-    chosen = acceptable(textOf(request, "accept"), list(_XML))
+    chosen = acceptable(textOf(request, "accept"), tuple(_XML))
     if chosen is None:
         raise NotAcceptable(f"This is to be had as {' or '.join(_XML)}; Accept says otherwise.")
     return _XML[chosen]
@@ -139,7 +139,7 @@ def explanation(request: Any, message: str, detail: str | None = None) -> bytes:
     """A message, first thing in a plain text or, for who asks, a VOTable (DALI 5.2)."""
     vary(request, "Accept")
     whole = message + (f"\n\n{detail}" if detail else "")
-    if acceptable(textOf(request, "accept"), ["text/plain", VOTABLE]) == VOTABLE:
+    if acceptable(textOf(request, "accept"), ("text/plain", VOTABLE)) == VOTABLE:
         return body(request, errorVOTable(whole), VOTABLE)
     return text(request, f"{whole}\n")
 

@@ -94,12 +94,19 @@ class GuardedChannel(HTTPChannel):
         self._answered: Any = None
         self._turn: Any = None
         self._usualSize: int | None = None
+        self._isSecure: bool | None = None
 
     def connectionMade(self) -> None:
         limits = self.site.limits
         self.MAX_LENGTH = self.totalHeadersSize = limits.headerSize  # of one line, and of all
         self.maxHeaders = limits.headers + 1  # we count before it does
         super().connectionMade()
+
+    def isSecure(self) -> bool:
+        """Whether it is TLS, which each request asks several times."""
+        if self._isSecure is None:
+            self._isSecure = bool(super().isSecure())
+        return self._isSecure
 
     # Reading
 

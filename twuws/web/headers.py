@@ -12,7 +12,7 @@ from twisted.web.server import version
 import twuws
 from twuws.web.settings import WebSettings
 
-_SERVER = f"twuws/{twuws.__version__} {version.decode('ascii')}"
+_SERVER = f"twuws/{twuws.__version__} {version.decode('ascii')}".encode()
 _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 #: What scripts may read beside what the Fetch standard always lets them.
 _EXPOSED = "Location, ETag, Allow, Retry-After, Content-Length, Content-Range, Accept-Ranges"
@@ -22,9 +22,9 @@ _REMEMBERED = "86400"
 
 def begin(request: Any, settings: WebSettings) -> None:
     """Set what every answer has; who answers may set it otherwise."""
-    request.setHeader("server", _SERVER)
-    request.setHeader("cache-control", "private, no-cache")  # ask again each time, by ETag
-    request.setHeader("x-content-type-options", "nosniff")
+    request.setHeader(b"server", _SERVER)
+    request.setHeader(b"cache-control", b"private, no-cache")  # ask again each time, by ETag
+    request.setHeader(b"x-content-type-options", b"nosniff")
     _dropNoDate(request)
     if not settings.origins:
         return

@@ -61,7 +61,8 @@ class ByName(dict[str, list[T]]):
 
     def __init__(self, items: Any = ()) -> None:
         self._spelling: dict[str, str] = {}
-        self.update(items)
+        if items:
+            self.update(items)
 
     def _spelt(self, name: str) -> str:
         return self._spelling.get(name.lower(), name)

@@ -35,7 +35,7 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     """
     if settings.publicURL is not None:
         return settings.publicURL.rstrip("/")
-    told = _toldByProxy(request, settings.proxies)
+    told = _toldByProxy(request, settings.proxies) if settings.proxies else {}
     hosts = (told.get("host", ""), (textOf(request, "host") or "").strip())
     host = next((one for one in hosts if isHost(one)), None) or _ownHost(request)
     scheme = told.get("proto", "").lower()
@@ -44,8 +44,12 @@ def resourceURL(request: Any, settings: WebSettings) -> str:
     port = told.get("port", "")
     if port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536:
         host = _withoutPort(host) + (f":{port}" if port != _PORTS[scheme] else "")
-    path = "".join("/" + quote(segment, safe="") for segment in request.prepath if segment)
-    return f"{scheme}://{host}{told.get('prefix', '')}{path}"
+    return f"{scheme}://{host}{told.get('prefix', '')}{_quoted(tuple(request.prepath))}"
+
+
+@lru_cache(maxsize=64)  # of all requests to a service it is the same
+def _quoted(path: tuple[bytes, ...]) -> str:
+    return "".join("/" + quote(segment, safe="") for segment in path if segment)
 
 
 def clientAddress(request: Any, proxies: Proxies) -> str:
