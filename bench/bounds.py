@@ -34,7 +34,7 @@ from twisted.web.static import File
 from bench.watching import stdinClosed
 from twuws.database import Database, asJSON
 from twuws.jobs import JobRecord
-from twuws.jobstable import JobsTable
+from twuws.jobstable import JobsTable, NewJob
 from twuws.schema import prepare
 from twuws.workdir import WorkDirs
 
@@ -84,7 +84,7 @@ class Bare:
         job = JobRecord(
             service="five", jobId=jobId, creationTime=datetime.min, parameters=values
         )  # fmt: skip
-        await self._table.create(job, DAY, DAY)
+        await self._table.makeSome([NewJob(job=job, lifetime=DAY, longestLifetime=DAY)])
         return _made(request, jobId)
 
 

@@ -14,7 +14,7 @@ from twuws.database import Database
 from twuws.errors import Forbidden, TooLarge, TooMany
 from twuws.jobs import Result, UWSJob
 from twuws.submission import Upload
-from twuws.uws import UWS
+from twuws.uws import UWS, By
 
 
 class Cutout(UWSJob):
@@ -159,11 +159,12 @@ async def test_kept(node):
 async def test_lost_answer(node, monkeypatch):
     """Who tries again because the answer was lost finds the job, also at the limit."""
     uws = node(kept=1)
-    job = uws._draft({"owner": "anna"})
-    create = uws.table.create
+    new = uws._new(uws._draft({"owner": "anna"}), By(None, None))
     for _ in range(2):
-        record = await create(job.record, 60, 60, limits=uws.accountLimits)
-        assert record.jobId == job.jobId
+        assert await uws.table.makeSome([new]) == [None]
+    async with uws.database.transaction() as t:
+        assert (await uws.table.make(new, t)).jobId == new.job.jobId
+    assert await rows(uws) == 1
 
 
 async def test_key_of_what_was_refused(node):
@@ -250,9 +251,9 @@ async def test_results_are_stored(node):
 async def test_far_from_limits_nobody_waits(node):
     """A transaction that stays open keeps nobody from making jobs, unless the limit is near."""
     uws = node(kept=1000)
-    job, args = uws._draft({"owner": "anna"}), (60, 60)
+    new = uws._new(uws._draft({"owner": "anna"}), By(None, None))
     async with uws.database.transaction() as t:
-        await uws.table.create(job.record, *args, t, limits=uws.accountLimits)
+        await uws.table.make(new, t)
         await uws.getNewJobId(owner="anna")
         near = node(kept=3).getNewJobId(owner="anna")
         waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"

@@ -61,6 +61,18 @@ async def test_failure(slow):
     assert await later == 8
 
 
+async def test_too_few_results(slow):
+    """A mistake of the action is not what others wait for without end."""
+
+    async def doLess(items):
+        return []
+
+    grouped = Grouped(doLess)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="zip"):
+            await grouped.do(1)
+
+
 async def test_beginsAnew(slow):
     """Who hears of a result may ask for the next one at once."""
     grouped = Grouped(slow.do)

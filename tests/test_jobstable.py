@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twuws.accounts import NO_LIMITS, AccountLimits
 from twuws.database import asJSON
+from twuws.errors import BadRequest
 from twuws.jobs import JobError, JobRecord, Result
-from twuws.jobstable import JobsTable, ListFilters
+from twuws.jobstable import JobsTable, ListFilters, NewJob
 from twuws.phases import Phase
 from twuws.rows import _protect, _restore
 from twuws.statements import STATEMENTS
@@ -54,7 +56,8 @@ async def test_round_trip(database):
         },
         jobInfo={"a": STRANGE, "b": 0.25, STRANGE: 1},
     )
-    assert await table.create(job, 60, 10**10)
+    new = NewJob(job=job, lifetime=60, longestLifetime=10**10)
+    assert await table.makeSome([new]) == [None]
     key = {"jobId": job.jobId, "service": "s"}
     stored = await table.one("getJob", key)
     assert stored == JobRecord(**{**vars(job), "creationTime": stored.creationTime})
@@ -89,7 +92,7 @@ async def test_round_trip(database):
 async def test_only_what_changed_is_written(database):
     table = JobsTable(database)
     job = JobRecord(service="s", jobId="a", creationTime=datetime.min, runId="r")
-    await table.create(job, 60, 60)
+    await table.makeSome([NewJob(job=job, lifetime=60, longestLifetime=60)])
     stored = await table.one("getJob", {"jobId": "a", "service": "s"})
     await database.query("UPDATE jobs SET owner = 'by another', quote = '2099-01-01'")
     async with database.transaction() as t:
@@ -102,9 +105,37 @@ async def test_creating_twice_is_creating_once(database):
     """The answer to the first INSERT may have been lost with the connection."""
     table = JobsTable(database)
     job = JobRecord(service="s", jobId="a", creationTime=datetime.min, runId="r")
-    assert await table.create(job, 60, 60)
-    assert await table.create(job, 60, 60)
+    new = NewJob(job=job, lifetime=60, longestLifetime=60)
+    assert await table.makeSome([new]) == [None]
+    async with database.transaction() as t:
+        made = await table.make(new, t)
+    assert made == await table.one("getJob", {"jobId": "a", "service": "s"})
     assert [r["run_id"] for r in await database.query("SELECT run_id FROM jobs")] == ["r"]
+
+
+async def test_made_together(database):
+    """What is wrong with one job is not wrong with others that are made with it."""
+
+    def new(jobId, limits=NO_LIMITS, **fields):
+        job = JobRecord(service="s", jobId=jobId, creationTime=datetime.min, **fields)
+        return NewJob(job=job, lifetime=60, longestLifetime=60, limits=limits)
+
+    one = AccountLimits(kept=1)
+    made = await JobsTable(database).makeSome(
+        [
+            new("d", owner="anna", limits=one),
+            new("a", owner="anna", limits=one),
+            new("c", destruction=datetime(2000, 1, 1, tzinfo=UTC)),
+            new("b", executionDuration=2**40),  # more than the column holds
+            new("e"),
+        ]
+    )
+    assert sorted(str(error)[:15] for error in made[:2]) == ["None", "You have 1 jobs"]
+    assert isinstance(made[2], BadRequest)
+    assert "out of range" in str(made[3])
+    assert made[4] is None
+    rows = await database.query("SELECT job_id FROM jobs ORDER BY job_id")
+    assert [row["job_id"] for row in rows] in (["a", "e"], ["d", "e"])
 
 
 async def test_unknown_statement(database):

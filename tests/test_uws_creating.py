@@ -168,13 +168,13 @@ async def test_gives_up_on_the_database(make, database):
 async def test_all_answers_lost(make, monkeypatch):
     """The job may be there though nobody heard so: then its directory is there, too."""
     uws = make()
-    create = uws.table.create
+    makeSome = uws.table.makeSome
 
-    async def lossy(*args, **more):
-        await create(*args, **more)
+    async def lossy(new):
+        await makeSome(new)
         raise DatabaseUnavailable
 
-    monkeypatch.setattr(uws.table, "create", lossy)
+    monkeypatch.setattr(uws.table, "makeSome", lossy)
     with pytest.raises(DatabaseUnavailable):
         await uws.getNewJobId(timeout=0)
     ((jobId, _),) = await uws.getIdsAndPhases()
@@ -184,18 +184,18 @@ async def test_all_answers_lost(make, monkeypatch):
 async def test_lost_answer(make, monkeypatch):
     """The connection is lost after the INSERT was committed: it is the same job."""
     uws = make()
-    create, tries = uws.table.create, []
+    makeSome, tries = uws.table.makeSome, []
 
-    async def lossy(*args, **more):
-        result = await create(*args, **more)
-        tries.append(result)
+    async def lossy(new):
+        result = await makeSome(new)
+        tries.extend(one.job.jobId for one in new)
         if len(tries) == 1:
             raise DatabaseUnavailable
         return result
 
-    monkeypatch.setattr(uws.table, "create", lossy)
+    monkeypatch.setattr(uws.table, "makeSome", lossy)
     jobId = await uws.getNewJobId()
-    assert [one.jobId for one in tries] == [jobId, jobId]
+    assert tries == [jobId, jobId]
     assert [r["job_id"] for r in await uws.database.query("SELECT job_id FROM jobs")] == [jobId]
     assert uws.workDirs.forJob(jobId).path.is_dir()
 

@@ -22,8 +22,8 @@ class Grouped(Generic[T, R]):
 
     @param action: does some, and says what became of each, in their order.
     @param most: how many together.
-    @param atOnce: how many of these groups go on at a time; with more than one, an action that
-        takes long does not keep all others waiting.
+    @param atOnce: how many of these groups go on at a time: with more than one, others are got
+        ready while one waits for the disk.
     """
 
     def __init__(
@@ -53,11 +53,12 @@ class Grouped(Generic[T, R]):
             group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             try:
                 results = await self._action([item for item, _ in group])
+                ended = list(zip(group, results, strict=True))
             except BaseException:
                 failure = Failure()
                 for _, done in group:
                     done.errback(failure)
             else:
-                for (_, done), result in zip(group, results, strict=True):
+                for (_, done), result in ended:
                     done.callback(result)
         self._free += 1

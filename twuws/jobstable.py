@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from twuws.accounts import NO_LIMITS, AccountLimits, refused
 from twuws.database import Database, Row, Transaction, asJSON
+from twuws.errors import BadRequest, DatabaseUnavailable, UWSError
 from twuws.jobs import JobError, JobRecord, JobRef, Result
 from twuws.phases import Phase
 from twuws.rows import BATCH as BATCH
@@ -21,13 +22,13 @@ from twuws.rows import End as End
 from twuws.rows import Hold as Hold
 from twuws.rows import JobEvent as JobEvent
 from twuws.rows import ListFilters as ListFilters
+from twuws.rows import NewJob as NewJob
 from twuws.rows import Told as Told
 from twuws.rows import eventFromRow as eventFromRow
 from twuws.rows import fromRow as fromRow
 from twuws.rows import storable as storable
 from twuws.rows import toColumn as toColumn
 from twuws.statements import STATEMENTS
-from twuws.values import sizeOf
 
 
 class JobsTable:
@@ -86,47 +87,30 @@ class JobsTable:
             await self.run("moveDeadline", args, conn)
         return changed
 
-    async def create(
-        self,
-        job: JobRecord,
-        lifetime: int,
-        longestLifetime: int,
-        conn: Transaction | None = None,
-        who: str | None = None,
-        client: str | None = None,
-        limits: AccountLimits = NO_LIMITS,
-    ) -> JobRecord | None:
+    async def make(self, new: NewJob, conn: Transaction) -> JobRecord:
         """
-        Store a new job, or find it stored; C{None} if its destruction would be in the past.
+        Store a new job, or find it stored.
 
-        @param lifetime: how long it lives if it names no destruction time, s.
-        @param longestLifetime: how long it lives at most, s.
-        @param who: asked for it, for the record.
-        @param client: where that came from, if it is nobody's; no limit holds without.
-        @raise UWSError: if its account has reached one of these limits; see L{refused}.
+        @raise BadRequest: if its destruction would be in the past.
+        @raise UWSError: if its account has reached a limit; see L{refused}.
         """
-        args = {
-            "who": storable(who),
-            "jobId": job.jobId,
-            "service": job.service,
-            "owner": job.owner,
-            "runId": job.runId,
-            "executionDuration": job.executionDuration,
-            "destruction": job.destruction,
-            "lifetime": lifetime,
-            "longestLifetime": longestLifetime,
-            "quote": job.quote,
-            "parameters": asJSON(toColumn("parameters", job.parameters)),
-            "jobInfo": asJSON(toColumn("jobInfo", job.jobInfo)),
-            "isListed": job.isListed,
-            "client": client,
-            "limits": None if limits == NO_LIMITS else asJSON(limits.toMake()),
-            "size": sizeOf(job.parameters),
-        }
-        (row,) = await self.run("createJob", args, conn)
-        if row["refusal"] is not None:
-            raise refused(row["refusal"])
-        return None if row["job_id"] is None else fromRow(row)
+        (row,) = await self.run("makeJob", {"asked": asJSON([new.asJSON()])}, conn)
+        if (error := _notMade(row["refusal"], isMade=row["job_id"] is not None)) is not None:
+            raise error
+        return fromRow(row)
+
+    async def makeSome(self, new: Sequence[NewJob]) -> list[Exception | None]:
+        """
+        Store new jobs, each as L{make} does, in one transaction; what each has failed with.
+        """
+        try:
+            rows = await self.run("makeJobs", {"asked": asJSON([one.asJSON() for one in new])})
+        except DatabaseUnavailable:
+            raise
+        except Exception as e:  # of one, and not to be that of the others
+            return [e] if len(new) == 1 else [(await self.makeSome([one]))[0] for one in new]
+        found = {row["id"]: _notMade(row["refusal"], row["is_made"]) for row in rows}
+        return [found[one.job.jobId] for one in new]
 
     async def checkStored(self, jobId: str, size: int, most: int, conn: Transaction) -> None:
         """
@@ -364,3 +348,12 @@ class JobsTable:
             )
             for row in rows
         ]
+
+
+def _notMade(refusal: Mapping[str, Any] | None, isMade: bool) -> UWSError | None:
+    """Why a job was not made; C{None} if it was."""
+    if refusal is not None:
+        return refused(refusal)
+    if not isMade:
+        return BadRequest("DESTRUCTION: this instant has passed; give a later one")
+    return None

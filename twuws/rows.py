@@ -12,11 +12,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from twuws.accounts import NO_LIMITS, AccountLimits
 from twuws.database import Row
 from twuws.jobs import JobError, JobRecord, Outcome, Result
 from twuws.phases import Phase
 from twuws.times import formatInstant
-from twuws.values import valuesFromJSON, valuesToJSON
+from twuws.values import sizeOf, valuesFromJSON, valuesToJSON
 
 #: The columns that are called something else than the property, or hold JSON.
 COLUMNS = {
@@ -106,6 +107,48 @@ def toColumn(name: str, value: Any) -> Any:
     if name == "error":
         return value and _protect(vars(value))
     return _protect(value) if name == "jobInfo" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """
+    A job to be stored.
+
+    @ivar lifetime: how long it lives if it names no destruction time, s.
+    @ivar longestLifetime: how long it lives at most, s.
+    @ivar who: asked for it, for the record.
+    @ivar client: where that came from, if it is nobody's; no limit holds without.
+    @ivar limits: of its account.
+    """
+
+    job: JobRecord
+    lifetime: int
+    longestLifetime: int
+    who: str | None = None
+    client: str | None = None
+    limits: AccountLimits = NO_LIMITS
+
+    def asJSON(self) -> dict[str, Any]:
+        """By the names that the statement has."""
+        job = self.job
+        return {
+            "job_id": job.jobId,
+            "service": job.service,
+            "owner": job.owner,
+            "client": self.client,
+            "run_id": job.runId,
+            "execution_duration": job.executionDuration,
+            "destruction": toColumn("destruction", job.destruction),
+            "lifetime": self.lifetime,
+            "longest_lifetime": self.longestLifetime,
+            "quote": toColumn("quote", job.quote),
+            "parameters": toColumn("parameters", job.parameters),
+            "job_info": toColumn("jobInfo", job.jobInfo),
+            "is_listed": job.isListed,
+            "who": storable(self.who),
+            "limits": None if self.limits == NO_LIMITS else self.limits.toMake(),
+            "size": sizeOf(job.parameters),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from twuws.database import REFUSED, Database, Transaction
 from twuws.errors import SchemaMismatch, UWSError
 
 #: The version that this twuws works with.
-VERSION = 5
+VERSION = 6
 
 #: The oldest PostgreSQL that has all that the statements need.
 _OLDEST = 13

@@ -16,34 +16,11 @@ STATEMENTS: dict[str, str] = {
     **HOLD_STATEMENTS,
     **NODE_STATEMENTS,
     **TOKEN_STATEMENTS,
-    # Makes a PENDING job, unless its destruction would be in the past: then no row comes back.
-    # Ids are random: one that is there is from a try whose answer was lost.  There is always one
-    # row, which says why the account can have no more jobs, if it cannot.
-    "createJob": """
-        WITH maker AS MATERIALIZED (
-            SELECT CASE WHEN %(owner)s::text IS NULL THEN client_of(%(client)s) END AS client),
-        asked AS MATERIALIZED (
-            SELECT m.client,
-                   CASE WHEN %(limits)s::jsonb IS NOT NULL THEN refusal_to_make(
-                       %(jobId)s, COALESCE('=' || %(owner)s::text, '~' || m.client),
-                       %(limits)s, %(size)s) END AS refusal
-            FROM maker m),
-        made AS (
-            INSERT INTO jobs (job_id, service, owner, run_id, execution_duration, destruction,
-                              quote, parameters, job_info, is_listed, client, moved)
-            SELECT %(jobId)s, %(service)s, %(owner)s, %(runId)s, %(executionDuration)s,
-                   LEAST(COALESCE(%(destruction)s::timestamptz,
-                                  date_trunc('milliseconds', now())
-                                  + %(lifetime)s * interval '1 s'),
-                         date_trunc('milliseconds', now()) + %(longestLifetime)s * interval '1 s'),
-                   %(quote)s::timestamptz, %(parameters)s::jsonb, %(jobInfo)s::jsonb, %(isListed)s,
-                   a.client, jsonb_build_object('who', %(who)s::text, 'at', clock_timestamp())
-            FROM asked a
-            WHERE a.refusal IS NULL
-              AND (%(destruction)s::timestamptz IS NULL OR %(destruction)s::timestamptz > now())
-            ON CONFLICT (job_id) DO UPDATE SET service = EXCLUDED.service
-            RETURNING *)
-        SELECT m.*, a.refusal FROM asked a LEFT JOIN made m ON true""",
+    # Make jobs, each of which may be refused, or come too late: see sql/0006.sql.
+    "makeJob": """
+        SELECT refusal, (made).* FROM make_jobs(%(asked)s)""",
+    "makeJobs": """
+        SELECT id, refusal, (made).job_id IS NOT NULL AS is_made FROM make_jobs(%(asked)s)""",
     # Where an account stands, in all and at each service: of an owner, or of a client.
     "accountUsage": """
         WITH asked AS (

@@ -17,9 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from twuws.accounts import NO_LIMITS, AccountLimits
-from twuws.database import Database, LockTimeout, Transaction
+from twuws.database import Database, LockTimeout
 from twuws.errors import (
-    BadRequest,
     ConfigError,
     DatabaseUnavailable,
 )
@@ -27,6 +26,7 @@ from twuws.grouped import Grouped
 from twuws.hostusers import HostUser
 from twuws.interfaces import WorkLimits
 from twuws.jobs import JobRecord, UWSJob
+from twuws.jobstable import NewJob
 from twuws.phases import (
     PENDING,
 )
@@ -289,7 +289,7 @@ class UWS(DestroyableJobs):
     @cached_property
     def _directories(self) -> Grouped[WorkDir, OSError | None]:
         # A turn of a thread for each takes as long as all else that it is to make a job.
-        return Grouped(partial(self.inThread, _makeAll), most=16, atOnce=2)
+        return Grouped(partial(self.inThread, _makeAll), most=16)
 
     async def _madeBefore(
         self, job: UWSJob, key: str | None, client: str | None, timeout: float | None = None
@@ -307,8 +307,10 @@ class UWS(DestroyableJobs):
         If the key stands for another job by now, nothing is stored, and that one's id comes
         back.
         """
+        new = self._new(job, by)
         if not run and key is None:
-            await self._store(job, by)
+            if (error := await self._making.do(new)) is not None:
+                raise error
             return job.jobId
         # Who comes with the same key at the same time waits until this one is made, or not.
         lockTimeout = None if key is None else self.lockTimeout
@@ -317,20 +319,26 @@ class UWS(DestroyableJobs):
                 first = await self.table.useKey(job.record, key, by.client, t)
                 if first is not None:  # even this one: then the answer was lost before
                     return first
-            record = await self._store(job, by, t)
+            record = await self.table.make(new, t)
             if run and record.phase is PENDING:
                 await self._run(t, record, by.who)
         return job.jobId
 
-    async def _store(self, job: UWSJob, by: By, conn: Transaction | None = None) -> JobRecord:
+    @cached_property
+    def _making(self) -> Grouped[NewJob, Exception | None]:
+        # A statement for each takes as long as all else that PostgreSQL has to do for it.
+        return Grouped(self.table.makeSome, most=16, atOnce=2)
+
+    def _new(self, job: UWSJob, by: By) -> NewJob:
         policy = self.policy.of(job.owner)
-        lifetimes = policy.lifetime, policy.longestLifetime
-        record = await self.table.create(
-            job.record, *lifetimes, conn, by.who, by.client, self.accountLimits
+        return NewJob(
+            job=job.record,
+            lifetime=policy.lifetime,
+            longestLifetime=policy.longestLifetime,
+            who=by.who,
+            client=by.client,
+            limits=self.accountLimits,
         )
-        if record is None:
-            raise BadRequest("DESTRUCTION: this instant has passed; give a later one")
-        return record
 
     async def _persistently(
         self, action: Callable[[], Coroutine[Any, Any, T]], timeout: float | None
