@@ -52,6 +52,16 @@ _LONGEST_OUTCOME = 4 << 20
 LONGEST_MESSAGE = 1000
 
 
+class _Within:
+    """A path in the directory, made when it is asked for: most never are."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, place: WorkDir, owner: type[WorkDir]) -> Path:
+        return place.path / self._name
+
+
 class WorkDir(WorkPlace):
     """
     One job's directory.
@@ -60,16 +70,17 @@ class WorkDir(WorkPlace):
     @ivar attempt: which attempt at the job writes here, or is read of; C{None} for any.
     """
 
+    job = _Within("job.json")
+    parameters = _Within("parameters")
+    results = _Within("results")
+    stdout = _Within("stdout")
+    stderr = _Within("stderr")
+    events = _Within("events.jsonl")
+    outcome = _Within("outcome.json")
+
     def __init__(self, path: str | os.PathLike[str], attempt: int | None = None) -> None:
         self.path = Path(path)
         self.attempt = attempt
-        self.job = self.path / "job.json"
-        self.parameters = self.path / "parameters"
-        self.results = self.path / "results"
-        self.stdout = self.path / "stdout"
-        self.stderr = self.path / "stderr"
-        self.events = self.path / "events.jsonl"
-        self.outcome = self.path / "outcome.json"
         self._isTorn = False  # an event of ours that there was no room for
 
     def create(self) -> None:
