@@ -58,7 +58,9 @@ def run(load: Child, wish: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked(result: dict[str, Any]) -> dict[str, Any]:
-    """The same result, if all answers were good."""
+    """The same result, if there were answers, and all were good."""
+    if not result["requests"]:
+        raise RuntimeError("nothing was answered")
     if result["failures"]:
         raise RuntimeError(f"{result['failures']} bad answers, such as {result['failure']}")
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,7 +12,13 @@ from pathlib import Path
 
 import pytest
 from lxml import etree
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.web import server
+from twisted.web.resource import Resource
 
+from bench import wrk
+from bench.client import postRequest
 from bench.compare import differences
 from bench.figures import Figure, Target, quantile, ratioOf, table
 from bench.lxmllist import writeList
@@ -113,3 +120,28 @@ def test_what_is_no_commit():
     )  # fmt: skip
     assert done.returncode == 2
     assert "nowhere is no file and no commit" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+async def test_wrk():
+    """It sends requests as they are, and tells of answers that are not as expected."""
+    seen = []
+
+    class Site(Resource):
+        isLeaf = True
+
+        def render_POST(self, request):
+            seen.append((request.path, request.content.read()))
+            request.setResponseCode(303)
+            return b""
+
+    port = reactor.listenTCP(0, server.Site(Site()), interface="127.0.0.1")
+    number = port.getHost().port
+    requests = [postRequest(number, path, {"a": '1 "2"'}) for path in ("/one", "/two")]
+    wish = {"port": number, "connections": 2, "seconds": 1, "requests": requests}
+    good = await deferToThread(wrk.run, {**wish, "expect": 303})
+    bad = await deferToThread(wrk.run, {**wish, "expect": 200})
+    assert set(seen) == {(b"/one", b"a=1+%222%22"), (b"/two", b"a=1+%222%22")}
+    assert 0 < good["requests"] == pytest.approx(good["rate"] * good["seconds"])
+    assert (good["failures"], bad["failures"]) == (0, bad["requests"])
+    await port.stopListening()
