@@ -192,13 +192,12 @@ class Dispatcher(Service):
 
     def _isWorthWaiting(self) -> bool:
         """
-        Whether more places are about to get free, of a few that are: one claim for several jobs
-        costs as much as for one.  Of jobs that do nothing this takes half of the CPU time, in the
-        service as in PostgreSQL.
+        Whether more places are about to get free: one claim for several jobs costs as much as for
+        one.  Of jobs that do nothing this takes half of the CPU time, in the service as in
+        PostgreSQL.
         """
-        isFew = 2 * (self.node.slots - self.busy) < self.node.slots
         isSoon = self.reactor.seconds() < self._lastClaim + self.shortly
-        return isFew and isSoon and self.attempts.areEnding
+        return isSoon and self.attempts.areEnding
 
     def _hasRoom(self) -> bool:
         isOpen = not (self.holdsBack or self.isDraining or self.node.draining)
