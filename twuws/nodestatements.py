@@ -91,7 +91,7 @@ NODE_STATEMENTS: dict[str, str] = {
         candidate AS (
             SELECT j.job_id
             FROM candidates c JOIN jobs j ON j.job_id = c.job_id
-            WHERE j.phase = 'QUEUED'
+            WHERE j.job_id = ANY(ARRAY(SELECT job_id FROM candidates)) AND j.phase = 'QUEUED'
             ORDER BY c.priority DESC, c.turn, c.queued_at, c.job_id
             LIMIT CASE WHEN EXISTS (
                     SELECT FROM nodes n

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from twuws.holdstatements import HOLD_STATEMENTS
 from twuws.nodestatements import NODE_STATEMENTS
+from twuws.prepared import Prepared
 from twuws.tokenstatements import TOKEN_STATEMENTS
 
 STATEMENTS: dict[str, str] = {
@@ -373,4 +374,10 @@ STATEMENTS: dict[str, str] = {
         UNION SELECT service FROM stops""",
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
+}
+
+#: Those that are run for each job, or for some, and take long to be planned.
+PREPARED = {
+    name: Prepared(name, STATEMENTS[name])
+    for name in ("claim", "rememberWork", "endJobs", "stopsForNode")
 }
