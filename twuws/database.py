@@ -226,10 +226,18 @@ class Database(Service):
         connection = await self._borrow()
         try:
             if isinstance(sql, Prepared):
-                sql = connection.prepared(sql, self.reactor.seconds())
+                return await self._runPrepared(connection, sql, args)
             return await self.execute(connection, connection.cursor(), sql, args)
         finally:
             self.giveBack(connection)
+
+    async def _runPrepared(self, connection: Connection, what: Prepared, args: Any) -> list[Row]:
+        sql = connection.prepared(what, self.reactor.seconds())
+        try:
+            return await self.execute(connection, connection.cursor(), sql, args)
+        except BaseException:
+            connection.close()  # it may not be prepared, or not for tables as they are by now
+            raise
 
     async def execute(self, connection: Connection, cursor: Any, sql: str, args: Any) -> list[Row]:
         """Run one statement; for L{Transaction}.  Who says nothing for too long is given up."""

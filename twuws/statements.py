@@ -376,8 +376,6 @@ STATEMENTS: dict[str, str] = {
         SELECT to_regclass('version') IS NOT NULL AS there""",
 }
 
-#: Those that are run for each job, or for some, and take long to be planned.
-PREPARED = {
-    name: Prepared(name, STATEMENTS[name])
-    for name in ("claim", "rememberWork", "endJobs", "stopsForNode")
-}
+#: Those that are run for each job, or for some, and take long to be planned.  They name all the
+#: columns that they return, for these must stay the same while a newer schema adds some.
+PREPARED = {name: Prepared(name, STATEMENTS[name]) for name in ("claim", "rememberWork", "endJobs")}
