@@ -985,3 +985,54 @@ async def test_sweeper_with_another_database(services):
     os.utime(uws.workDirs.forJob(await uws.getNewJobId()).path, (0, 0))
     await Sweeper([uws]).runOnce()
     assert not directory.path.exists()
+
+
+async def test_together(services, monkeypatch):
+    """Jobs that begin or end at a time share their statements, and nothing else is asked then."""
+    uws = services["here"]
+    async with running(services, slots=4):
+        jobIds = await gatherResults([uws.getNewJobId() for _ in range(4)])
+        async with uws.database.transaction() as t:  # nobody hears of it before all are there
+            await t.execute("SELECT pg_advisory_xact_lock(hashtext('claims of ' || %s))",
+                            (uws.database.schema,))  # fmt: skip
+            for jobId in jobIds:
+                await uws.run(jobId)
+        await until(lambda: len(Here.begun) == 4)
+        row = await uws.database.query("SELECT count(DISTINCT xmin::text) AS n FROM queue")
+        assert row == [{"n": 1}]  # the transactions that have written where the work is
+
+        run, asked = JobsTable.run, []
+
+        def counted(table, statementId, *args, **more):
+            asked.append(statementId)
+            return run(table, statementId, *args, **more)
+
+        monkeypatch.setattr(JobsTable, "run", counted)
+        for job in Here.begun:
+            job.goOn.callback(None)
+        for jobId in jobIds:
+            await ended(uws, jobId)
+        assert asked.count("endJobs") == 1
+        assert asked.count("stopsForNode") == 0
+
+
+async def test_aborted_while_its_end_is_recorded(services, monkeypatch):
+    """What was to be stopped, and has ended by itself, does not keep its place."""
+    uws = services["here"]
+    end = uws.table.end
+
+    async def tooLate(service, ends):
+        await uws.changeToPhase(jobId, "ABORTED")
+        return await end(service, ends)
+
+    monkeypatch.setattr(JobsTable, "end", lambda table, *args: tooLate(*args))
+    async with running(services):
+        jobId = await started(uws)
+        await until(lambda: Here.begun)
+        Here.begun[0].goOn.callback(None)
+        assert (await ended(uws, jobId)).phase == "ABORTED"
+        seconds = uws.database.reactor.seconds
+        deadline = seconds() + 8  # long before a node looks by itself
+        while await uws.database.query("SELECT job_id FROM stops"):
+            assert seconds() < deadline
+            await deferLater(uws.database.reactor, 0.05)

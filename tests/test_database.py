@@ -20,7 +20,7 @@ from twisted.internet.task import deferLater
 from tests.chaos.proxy import Network, Proxy
 from tests.working import until
 from twuws import schema
-from twuws.database import Database, LockTimeout, connect
+from twuws.database import Database, LockTimeout, Prepared, connect
 from twuws.errors import DatabaseUnavailable, TransactionAborted, Unavailable, UWSError
 from twuws.jobs import UWSJob
 from twuws.listener import Listener
@@ -226,6 +226,68 @@ async def test_cancelled_in_commit(numbers):
     assert await stored(numbers) == []
     await assertWhole(numbers)  # only once the COMMIT has ended
     assert await stored(numbers) == [1]
+
+
+# What is planned once
+
+ADD = Prepared(
+    "add", "SELECT 1; INSERT INTO numbers VALUES (%(n)s), (%(n)s + %(more)s) RETURNING n"
+)
+
+
+async def preparedOn(database):
+    """What the server has planned for the only connection of a database."""
+    return await database.query(
+        "SELECT name, generic_plans + custom_plans AS runs, custom_plans"
+        " FROM pg_prepared_statements"
+    )
+
+
+async def test_prepared(numbers):
+    """Each connection prepares a statement once, and plans it for whatever arguments."""
+    async with databaseOf(numbers.dsn, size=1, schema=numbers.schema) as database:
+        for n in range(7):
+            rows = await database.query(ADD, {"more": 100, "n": n})
+            assert rows == [{"n": n}, {"n": n + 100}]
+        assert await preparedOn(database) == [{"name": "add", "runs": 7, "custom_plans": 0}]
+    assert len(await stored(numbers)) == 14
+
+
+async def test_prepared_failing(numbers):
+    """
+    A statement that has failed can be run again: also where the server has not come to prepare
+    it, or where what it returns has changed since.
+    """
+    everything = Prepared("everything", "SELECT * FROM numbers WHERE n <> %(not)s")
+    async with databaseOf(numbers.dsn, size=1, schema=numbers.schema) as database:
+        await numbers.query("ALTER TABLE numbers RENAME TO others")
+        with pytest.raises(psycopg2.errors.UndefinedTable):
+            await database.query(ADD, {"more": 1, "n": 1})
+        await numbers.query("ALTER TABLE others RENAME TO numbers")
+        assert await database.query(ADD, {"more": 1, "n": 1}) == [{"n": 1}, {"n": 2}]
+        assert await database.query(everything, {"not": 1}) == [{"n": 2}]
+        await numbers.query("ALTER TABLE numbers ADD COLUMN m integer")
+        with pytest.raises(psycopg2.errors.FeatureNotSupported):
+            await database.query(everything, {"not": 1})
+        assert await database.query(everything, {"not": 1}) == [{"n": 2, "m": None}]
+
+
+async def test_prepared_anew(numbers, monkeypatch):
+    """Plans are made anew now and then, for tables grow without being analysed."""
+    scan = Prepared("scan", "SELECT n FROM numbers WHERE n = %(n)s")
+    explain = Prepared("explain", "EXPLAIN EXECUTE scan (%(n)s)")
+    explain.prepare, explain.execute = "SELECT 1", "EXPLAIN EXECUTE scan (%(n)s)"
+    await numbers.query("ALTER TABLE numbers SET (autovacuum_enabled = off)")
+    await numbers.query("CREATE INDEX ON numbers (n)")
+    await numbers.query("INSERT INTO numbers VALUES (1); ANALYZE numbers")
+    async with databaseOf(numbers.dsn, size=1, schema=numbers.schema) as database:
+        await database.query(scan, {"n": 1})
+        await numbers.query("INSERT INTO numbers SELECT generate_series(1, 20000)")
+        (first, *_) = await database.query(explain, {"n": 1})
+        assert first["QUERY PLAN"].startswith("Seq Scan")
+        monkeypatch.setattr("twuws.connection.KEPT", 0)
+        (first, *_) = await database.query(explain, {"n": 1})
+        assert "Seq Scan" not in first["QUERY PLAN"]
 
 
 # What goes wrong

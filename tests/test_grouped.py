@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
 
 from twuws.grouped import Grouped
 
@@ -84,3 +85,25 @@ async def test_beginsAnew(slow):
     slow.over.callback(None)
     assert results == [2, 10]
     assert slow.groups == [[1], [5]]
+
+
+async def test_togetherInOneTurn(slow):
+    """With a reactor, the first is no group alone: all of one turn are one, others the next."""
+    clock = Clock()
+    grouped = Grouped(slow.do, atOnce=2, reactor=clock)
+    waiting = [grouped.do(n) for n in (1, 2, 3)]
+    assert slow.groups == []
+    clock.advance(0)
+    assert slow.groups == [[1, 2, 3]]
+    slow.over, before = Deferred(), slow.over
+    waiting.append(grouped.do(4))
+    clock.advance(0)
+    assert slow.groups == [[1, 2, 3], [4]]  # it does not wait for the others
+    before.callback(None)
+    slow.over.callback(None)
+    assert await gatherResults(waiting) == [2, 4, 6, 8]
+    last = grouped.do(5)
+    clock.advance(0)
+    assert slow.groups[2:] == [[5]]
+    slow.over.callback(None)
+    assert await last == 10

@@ -16,7 +16,7 @@ from twuws.jobs import JobError, JobRecord, Result
 from twuws.jobstable import JobsTable, ListFilters, NewJob
 from twuws.phases import Phase
 from twuws.rows import _protect, _restore
-from twuws.statements import STATEMENTS
+from twuws.statements import PREPARED, STATEMENTS
 from twuws.values import FileValue
 
 ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("\x00\ue000\ud800\udfff01s")
@@ -196,7 +196,11 @@ async def explained(database, statementId, **args):
     """The nodes of the plan of a statement, or the last of several, run and rolled back."""
     sql = STATEMENTS[statementId].rpartition(";")[2]
     async with database.transaction() as t:
+        if statementId in PREPARED:  # without the arguments there is another plan
+            await t.execute(PREPARED[statementId].prepare)
+            sql = PREPARED[statementId].execute.rpartition(";")[2]
         rows = await t.execute("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, args)
+        await t.execute(f'DEALLOCATE "{statementId}"' if statementId in PREPARED else "SELECT 1")
         await t.execute("ROLLBACK")
     (plan,) = rows[0]["QUERY PLAN"]
 

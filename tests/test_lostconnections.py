@@ -9,7 +9,7 @@ from twisted.internet.task import deferLater
 
 from tests.serving import text
 from tests.working import until
-from twuws.statements import STATEMENTS
+from twuws.statements import PREPARED, STATEMENTS
 
 #: What is long before a node looks by itself, s.
 SOON = 8
@@ -38,6 +38,7 @@ def losing(serving, database, monkeypatch):
     async def losing(name):
         await until(isQuiet)
         good, before = STATEMENTS[name], failures()
+        monkeypatch.delitem(PREPARED, name, raising=False)
         monkeypatch.setitem(STATEMENTS, name, "SELECT pg_terminate_backend(pg_backend_pid())")
         yield
         await until(lambda: failures() > before and isQuiet())

@@ -48,6 +48,7 @@ class Attempt:
         or files for it.
     @ivar over: fires when nothing more will be done for it here.
     @ivar isEnding: the work has ended, which is being recorded.
+    @ivar isRecorded: so it has been.
     @ivar isStuck: it was asked to stop, and does not.
     @ivar given: why it is ended from here, if it is; its job may be started again.
     """
@@ -65,7 +66,7 @@ class Attempt:
         self.running: Running | None = None
         self.waiting: Deferred[Any] | None = None
         self.over: Deferred[None] | None = None
-        self.isEnding = self.isStuck = False
+        self.isEnding = self.isRecorded = self.isStuck = False
         self.given: str | None = None
 
     @property
@@ -142,6 +143,7 @@ class Attempt:
         try:
             try:
                 await self.reporter.finish(outcome, ifGone)
+                self.isRecorded = True
             except (StaleAttempt, JobNotFound, Unavailable):
                 raise
             except Exception:
@@ -270,7 +272,7 @@ class Attempt:
 
     async def _inDirectory(self, action: Callable[[WorkDir], T]) -> T:
         """Do something with the attempt's directory, in a thread."""
-        return await self.uws.inThread(action, self.directory)
+        return await self.uws.inSharedThread(action, self.directory)
 
     async def hasDirectory(self) -> bool:
         """Whether the job's directory is there."""

@@ -32,7 +32,7 @@ class Attempts:
 
     @param services: by name.
     @param backends: by name.
-    @param freed: called when there is one less.
+    @param freed: called when there is one less, with whether its end is recorded.
     @param failed: called when work has ended that was to be stopped, and the database could
         not be told.
     @ivar isOpen: false once the service stops: nothing is waited for any more.
@@ -43,7 +43,7 @@ class Attempts:
         services: Mapping[str, UWS],
         node: Node,
         backends: Mapping[str, Any],
-        freed: Callable[[], object],
+        freed: Callable[[bool], object],
         failed: Callable[[], object],
     ) -> None:
         self.services = services
@@ -67,6 +67,11 @@ class Attempts:
         if attempt is not None:
             return (jobId, attempt) in self._attempts
         return any(known == jobId for known, _ in self._attempts)
+
+    def works(self, jobId: str) -> bool:
+        """Whether work at the job is under way here, or about to be: not if it has ended."""
+        return any(known == jobId and not one.isEnding
+                   for (known, _), one in self._attempts.items())  # fmt: skip
 
     def underWay(self) -> list[tuple[JobRecord, Deferred[None]]]:
         """The jobs that are being done here, each with what fires when it is done with."""
@@ -123,7 +128,7 @@ class Attempts:
 
         def forget(_: object) -> None:
             del self._attempts[key]
-            self._freed()
+            self._freed(attempt.isRecorded)
 
         attempt.over = over
         over.addErrback(lambda f: log.failure("{jobId} is not watched any more", f, jobId=key[0]))

@@ -29,6 +29,7 @@ from txpostgres import txpostgres
 
 from twuws.counters import Counters
 from twuws.errors import DatabaseUnavailable, UWSError
+from twuws.prepared import KEPT, Prepared
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -118,6 +119,8 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         self._descriptor = -1
         self._isOpen = False
         self._isLettingGo = False
+        self._prepared: set[str] = set()
+        self._plannedAt = -KEPT
 
     def fileno(self) -> int:
         if not self._isOpen and not self._isLettingGo:  # once open, libpq takes no other
@@ -188,6 +191,21 @@ class Connection(txpostgres.Connection):  # type: ignore[misc]
         super().connectionLost(reason)
         if self._connection.closed and not self.lost.called:
             self.lost.callback(None)
+
+    def prepared(self, statement: Prepared, now: float) -> str:
+        """
+        What runs a statement here; it is prepared with it, if it is not yet.
+
+        @param now: by a clock that goes on, s.
+        """
+        first = ""
+        if now >= self._plannedAt + KEPT:
+            self._plannedAt = now
+            first = "DISCARD PLANS; "
+        if statement.name not in self._prepared:
+            self._prepared.add(statement.name)
+            first += statement.prepare + "; "
+        return first + statement.execute
 
     def usable(self) -> bool:
         return (

@@ -25,6 +25,7 @@ from twuws.connection import connect as connect
 from twuws.connection import shield as shield
 from twuws.counters import Counters
 from twuws.errors import DatabaseBusy, DatabaseUnavailable, TransactionAborted, UWSError
+from twuws.prepared import Prepared as Prepared
 
 T = TypeVar("T")
 log = Logger()
@@ -164,7 +165,8 @@ class Database(Service):
         self.dsn = make_dsn(
             dsn,
             options=f"{options} -c search_path={schema}"
-            " -c idle_in_transaction_session_timeout=120s -c timezone=UTC",
+            " -c idle_in_transaction_session_timeout=120s -c timezone=UTC"
+            " -c plan_cache_mode=force_generic_plan",
             application_name="twuws",
             keepalives=1,
             keepalives_idle=30,
@@ -212,7 +214,7 @@ class Database(Service):
         """How many wait for a connection."""
         return len(self._slots.waiting) + len(self._turns.waiting)
 
-    def query(self, sql: str, args: Any = None) -> Deferred[list[Row]]:
+    def query(self, sql: str | Prepared, args: Any = None) -> Deferred[list[Row]]:
         """
         Run one statement in a transaction of its own and return its rows as dictionaries.
 
@@ -220,12 +222,22 @@ class Database(Service):
         """
         return shield(Deferred.fromCoroutine(self._query(sql, args)))
 
-    async def _query(self, sql: str, args: Any) -> list[Row]:
+    async def _query(self, sql: str | Prepared, args: Any) -> list[Row]:
         connection = await self._borrow()
         try:
+            if isinstance(sql, Prepared):
+                return await self._runPrepared(connection, sql, args)
             return await self.execute(connection, connection.cursor(), sql, args)
         finally:
             self.giveBack(connection)
+
+    async def _runPrepared(self, connection: Connection, what: Prepared, args: Any) -> list[Row]:
+        sql = connection.prepared(what, self.reactor.seconds())
+        try:
+            return await self.execute(connection, connection.cursor(), sql, args)
+        except BaseException:
+            connection.close()  # it may not be prepared, or not for tables as they are by now
+            raise
 
     async def execute(self, connection: Connection, cursor: Any, sql: str, args: Any) -> list[Row]:
         """Run one statement; for L{Transaction}.  Who says nothing for too long is given up."""

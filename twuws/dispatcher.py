@@ -64,9 +64,9 @@ class Dispatcher(Service):
         }
         self.holdsBack = False
         self.isDraining = False
-        self.attempts = Attempts(self.services, node, backends, self.look, self.lookAgain)
+        self.attempts = Attempts(self.services, node, backends, self._freed, self.lookAgain)
         self._looking: Deferred[None] | None = None
-        self._again = False
+        self._again = self._stopsToo = False
         self._lastClaim = 0.0
         self._soon: Any = None
         self._loop = LoopingCall(self.look)
@@ -115,12 +115,25 @@ class Dispatcher(Service):
     def heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
         """A phase has changed somewhere; see L{PhaseWatcher}."""
         isQueued = phase == "QUEUED" and service in self.services
-        isOurs = phase != "EXECUTING" and jobId is not None and self.attempts.knows(jobId)
-        if jobId is None or isQueued or self.node.isLimited or isOurs:
+        isOurs = phase != "EXECUTING" and jobId is not None and self.attempts.works(jobId)
+        if jobId is None or isOurs:
             self.look()
+        elif isQueued or self.node.isLimited:
+            self._lookForJobs()
 
     def look(self) -> None:
         """See what there is to do, soon."""
+        self._stopsToo = True
+        self._lookForJobs()
+
+    def _freed(self, isRecorded: bool) -> None:
+        """An attempt is over; unless its end is recorded, others may have left a stop for it."""
+        if isRecorded:
+            self._lookForJobs()
+        else:
+            self.look()
+
+    def _lookForJobs(self) -> None:
         if not self.running:
             return
         if self._looking is not None:
@@ -148,8 +161,9 @@ class Dispatcher(Service):
         self._again = True
         while self._again and self.running:
             self._again = False
+            stopsToo, self._stopsToo = self._stopsToo, False
             try:
-                await self.runOnce()
+                await (self.runOnce() if stopsToo else self._takeJobs())
             except Unavailable as e:
                 log.warn("no jobs are taken: {e}", e=e)
                 self.lookAgain()
@@ -178,13 +192,12 @@ class Dispatcher(Service):
 
     def _isWorthWaiting(self) -> bool:
         """
-        Whether more places are about to get free, of a few that are: one claim for several jobs
-        costs as much as for one.  Of jobs that do nothing this takes half of the CPU time, in the
-        service as in PostgreSQL.
+        Whether more places are about to get free: one claim for several jobs costs as much as for
+        one.  Of jobs that do nothing this takes half of the CPU time, in the service as in
+        PostgreSQL.
         """
-        isFew = 2 * (self.node.slots - self.busy) < self.node.slots
         isSoon = self.reactor.seconds() < self._lastClaim + self.shortly
-        return isFew and isSoon and self.attempts.areEnding
+        return isSoon and self.attempts.areEnding
 
     def _hasRoom(self) -> bool:
         isOpen = not (self.holdsBack or self.isDraining or self.node.draining)

@@ -5,7 +5,7 @@ Things that are done together while they come faster than they can be done one b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -24,6 +24,8 @@ class Grouped(Generic[T, R]):
     @param most: how many together.
     @param atOnce: how many of these groups go on at a time: with more than one, others are got
         ready while one waits for the disk.
+    @param reactor: if given, a group begins with its next turn, so that all belong to it that
+        come in this one; without, who comes first is a group alone.
     """
 
     def __init__(
@@ -31,11 +33,14 @@ class Grouped(Generic[T, R]):
         action: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         most: int = 100,
         atOnce: int = 1,
+        reactor: Any = None,
     ) -> None:
         self._action = action
         self._most = most
         self._waiting: list[tuple[T, Deferred[R]]] = []
         self._free = atOnce
+        self._reactor = reactor
+        self._isSoon = False
 
     def do(self, item: T) -> Deferred[R]:
         """
@@ -43,10 +48,18 @@ class Grouped(Generic[T, R]):
         """
         done: Deferred[R] = Deferred()
         self._waiting.append((item, done))
-        if self._free:
+        if self._free and not self._isSoon:
             self._free -= 1
-            Deferred.fromCoroutine(self._doAll())
+            if self._reactor is None:
+                self._begin()
+            else:
+                self._isSoon = True
+                self._reactor.callLater(0, self._begin)
         return done
+
+    def _begin(self) -> None:
+        self._isSoon = False
+        Deferred.fromCoroutine(self._doAll())
 
     async def _doAll(self) -> None:
         while self._waiting:

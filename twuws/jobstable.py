@@ -28,7 +28,7 @@ from twuws.rows import eventFromRow as eventFromRow
 from twuws.rows import fromRow as fromRow
 from twuws.rows import storable as storable
 from twuws.rows import toColumn as toColumn
-from twuws.statements import STATEMENTS
+from twuws.statements import PREPARED, STATEMENTS
 
 
 class JobsTable:
@@ -49,10 +49,9 @@ class JobsTable:
 
         @raise KeyError: if there is no statement of that name.
         """
-        statement = STATEMENTS[statementId]
         if conn is not None:
-            return conn.execute(statement, args)
-        return self.database.query(statement, args)
+            return conn.execute(STATEMENTS[statementId], args)
+        return self.database.query(PREPARED.get(statementId) or STATEMENTS[statementId], args)
 
     async def one(
         self, statementId: str, args: Any = None, conn: Transaction | None = None

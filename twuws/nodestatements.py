@@ -91,7 +91,7 @@ NODE_STATEMENTS: dict[str, str] = {
         candidate AS (
             SELECT j.job_id
             FROM candidates c JOIN jobs j ON j.job_id = c.job_id
-            WHERE j.phase = 'QUEUED'
+            WHERE j.job_id = ANY(ARRAY(SELECT job_id FROM candidates)) AND j.phase = 'QUEUED'
             ORDER BY c.priority DESC, c.turn, c.queued_at, c.job_id
             LIMIT CASE WHEN EXISTS (
                     SELECT FROM nodes n
@@ -114,7 +114,9 @@ NODE_STATEMENTS: dict[str, str] = {
                                 THEN c.start_time + c.execution_duration * interval '1 s' END
             FROM claimed c WHERE q.job_id = c.job_id
             RETURNING q.job_id)
-        SELECT c.*, found.passed, found.possible
+        SELECT c.service, c.job_id, c.phase, c.owner, c.run_id, c.creation_time, c.start_time,
+               c.end_time, c.execution_duration, c.destruction, c.quote, c.parameters, c.results,
+               c.error, c.job_info, c.attempt, c.is_listed, found.passed, found.possible
         FROM (SELECT (SELECT count(*) FROM mine)
                      - (SELECT count(DISTINCT (service, priority, owner)) FROM candidates)
                      AS passed,

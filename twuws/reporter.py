@@ -11,7 +11,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from twuws.database import shield
@@ -138,12 +137,11 @@ class Reporter:
 
     async def _read(self) -> bool:
         """Take in the new events; false if they tell nothing that is to be recorded."""
-        reactor = self._uws.database.reactor
         before = dict(self._results), dict(self._info)
         isMore = True
         while isMore:
-            events, self._offset, isMore, self._isGone = await deferToThreadPool(
-                reactor, reactor.getThreadPool(), _someEvents, self._directory, self._offset
+            events, self._offset, isMore, self._isGone = await self._uws.inSharedThread(
+                _someEvents, self._directory, self._offset
             )
             for event in events:
                 self._take(event)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from twuws.holdstatements import HOLD_STATEMENTS
 from twuws.nodestatements import NODE_STATEMENTS
+from twuws.prepared import Prepared
 from twuws.tokenstatements import TOKEN_STATEMENTS
 
 STATEMENTS: dict[str, str] = {
@@ -351,3 +352,7 @@ STATEMENTS: dict[str, str] = {
     "schemaThere": """
         SELECT to_regclass('version') IS NOT NULL AS there""",
 }
+
+#: Those that are run for each job, or for some, and take long to be planned.  They name all the
+#: columns that they return, for these must stay the same while a newer schema adds some.
+PREPARED = {name: Prepared(name, STATEMENTS[name]) for name in ("claim", "rememberWork", "endJobs")}

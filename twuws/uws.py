@@ -5,9 +5,9 @@ The facade: every rule about jobs is here, and holds whoever asks.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -37,7 +37,6 @@ from twuws.submission import FilesToAdopt, checkAmount
 from twuws.uwschanging import checkKey, checkRunId
 from twuws.uwsdestroying import DestroyableJobs
 from twuws.uwsreading import deferred
-from twuws.workdir import WorkDir
 
 T = TypeVar("T")
 log = Logger()
@@ -267,7 +266,7 @@ class UWS(DestroyableJobs):
                 raise
 
         try:
-            await self.storing(self.inThread(place) if files else self._makeDirectory(workDir))
+            await self.storing(self.inThread(place) if files else self.inSharedThread(place))
             made = await self._persistently(insert, timeout)
         except BaseException:
             if inDoubt:  # the row may be there all the same; if it is not, the Sweeper comes
@@ -280,16 +279,6 @@ class UWS(DestroyableJobs):
         if job.runId is not None:  # for those who look for it later (D-036)
             log.info("{jobId} has RUNID {runId!r}", jobId=job.jobId, runId=job.runId)
         return job.jobId
-
-    async def _makeDirectory(self, workDir: WorkDir) -> None:
-        error = await self._directories.do(workDir)
-        if error is not None:
-            raise error
-
-    @cached_property
-    def _directories(self) -> Grouped[WorkDir, OSError | None]:
-        # A turn of a thread for each takes as long as all else that it is to make a job.
-        return Grouped(partial(self.inThread, _makeAll), most=16)
 
     async def _madeBefore(
         self, job: UWSJob, key: str | None, client: str | None, timeout: float | None = None
@@ -367,16 +356,3 @@ class UWS(DestroyableJobs):
         if base is None:
             raise ValueError(f"{self.name}: no jobListURL is known without a request")
         return f"{base.rstrip('/')}/{jobId}"
-
-
-def _makeAll(workDirs: Sequence[WorkDir]) -> list[OSError | None]:
-    """Make some directories; what each has failed with.  Blocks."""
-    failures: list[OSError | None] = []
-    for workDir in workDirs:
-        try:
-            workDir.create()
-        except OSError as e:
-            failures.append(e)
-        else:
-            failures.append(None)
-    return failures

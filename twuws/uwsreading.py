@@ -4,7 +4,7 @@ Reading jobs, and waiting for them: the part of the facade that changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError, succeed
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from twuws.database import Database, Row, Transaction, shield
 from twuws.errors import JobNotFound
@@ -75,6 +76,10 @@ class ReadableJobs:
         self._reads = Grouped(partial(self.table.some, name), most=32)
         # Those that have much take some ten times that in memory, each.
         self._largeReads = DeferredSemaphore(2)
+        # A turn in a thread for each takes as long as all else that it is to begin a job.
+        self._turns: Grouped[Callable[[], Any], Any] = Grouped(
+            partial(self.inThread, _doAll), most=16, atOnce=4, reactor=database.reactor
+        )
 
     @deferred
     async def getJob(self, jobId: str) -> UWSJob:
@@ -252,3 +257,23 @@ class ReadableJobs:
         """Do what blocks in a thread."""
         reactor = self.database.reactor
         return deferToThreadPool(reactor, reactor.getThreadPool(), action, *args)
+
+    async def inSharedThread(self, action: Callable[..., T], *args: Any) -> T:
+        """
+        Do what blocks for a moment in a thread, in turn with what others want done just now.
+        """
+        done: T | Failure = await self._turns.do(partial(action, *args))
+        if isinstance(done, Failure):
+            done.raiseException()
+        return done
+
+
+def _doAll(actions: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Do some things; what each returns, or how it has failed.  Blocks."""
+    results: list[Any] = []
+    for action in actions:
+        try:
+            results.append(action())
+        except Exception:
+            results.append(Failure())
+    return results

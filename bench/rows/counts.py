@@ -47,7 +47,7 @@ def ofRequests(service: Service, client: Client) -> Iterator[tuple[str, float, f
     yield "GET phase", statements(service, lambda: client.get(job + "/phase")), 1
     yield "LAST=100", statements(service, lambda: client.get("/five/async?LAST=100")), 1
     yield "create a job", statements(service, lambda: client.create("five", FIVE)), 1
-    yield "RUN to COMPLETED, async def job", statements(service, runOne), 18
+    yield "RUN to COMPLETED, async def job", statements(service, runOne), 15
 
 
 def rowsOfLast(database: Database) -> float:

@@ -18,9 +18,10 @@ def noFencing() -> None:
     from twuws.jobstable import JobsTable
     from twuws.leases import LeaseFile
     from twuws.node import Node
-    from twuws.statements import STATEMENTS
+    from twuws.statements import PREPARED, STATEMENTS
     from twuws.uwsworking import WorkedJobs
 
+    del PREPARED["rememberWork"]
     STATEMENTS["rememberWork"] = """
         UPDATE queue q SET ref = r.ref
         FROM jsonb_to_recordset(%(refs)s) AS r (job_id text, attempt integer, ref jsonb)
