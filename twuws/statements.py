@@ -355,4 +355,7 @@ STATEMENTS: dict[str, str] = {
 
 #: Those that are run for each job, or for some, and take long to be planned.  They name all the
 #: columns that they return, for these must stay the same while a newer schema adds some.
-PREPARED = {name: Prepared(name, STATEMENTS[name]) for name in ("claim", "rememberWork", "endJobs")}
+PREPARED = {
+    name: Prepared(name, STATEMENTS[name])
+    for name in ("claim", "rememberWork", "endJobs", "getSmallJobs")
+}
