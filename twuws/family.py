@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 #: The variable that marks the environment of work and runner.
 MARK = "UWS_WORK"
@@ -34,6 +35,15 @@ def startOf(pid: int) -> str | None:
     except (OSError, ValueError):
         return None
     return None if state == b"Z" else f"{boot}:{int(fields[18])}"
+
+
+def openFiles() -> dict[int, str]:
+    """The descriptors of all that this process has open, and what that is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 def clock() -> float:

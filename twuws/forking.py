@@ -30,12 +30,13 @@ import resource
 import select
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from contextlib import suppress
 from typing import Any
 
-from twuws import endings, family, runner, workdir, worker
+from twuws import endings, exiting, family, runner, workdir, worker
 
 #: What runners import once they need it: here it is there already.
 PRELOADED = (ctypes, endings, resource, workdir)
@@ -53,14 +54,9 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def openFiles() -> set[int]:
-    """The descriptors of all that is open, but for devices such as C{/dev/urandom}."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the listing itself
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("/dev/"):
-                found.add(int(name))
-    return found
+def isDevice(number: int) -> bool:
+    """Whether a descriptor is that of a device, such as C{/dev/urandom}."""
+    return stat.S_ISCHR(os.fstat(number).st_mode)
 
 
 def handlers() -> list[Any]:
@@ -74,12 +70,13 @@ def load(jobClass: str, pythonPath: list[str]) -> None:
 
     @raise Cold: if that leaves something that a fork would share, or would not have.
     """
-    files, signals = openFiles(), handlers()
+    files, signals = family.openFiles(), handlers()
     try:
         worker.importClass(jobClass, pythonPath)
     except BaseException as e:  # the runner of each job will say more of it
         raise Cold(f"{jobClass} cannot be imported: {type(e).__name__}") from e
-    if openFiles() - files:
+    opened = family.openFiles().keys() - files.keys()
+    if not all(map(isDevice, opened)):
         raise Cold("its modules have opened files")
     if handlers() != signals:
         raise Cold("its modules handle signals")
@@ -179,6 +176,7 @@ class Forker:
             if os.getpid() == me:  # what modules want done at exit is for the work to do
                 sys.stderr.flush()
                 os._exit(status)
+        exiting.end.status = status
         return status
 
     def _reap(self) -> None:
@@ -216,6 +214,7 @@ def main(what: str) -> int:
     os.umask(0o077)
     os.environ.pop("PYTHONPATH", None)  # it is the runner's, not the work's
     wanted = json.loads(what)
+    exiting.end.prepare()
     try:
         if wanted["jobClass"] is not None:
             load(wanted["jobClass"], wanted["pythonPath"])
@@ -223,7 +222,7 @@ def main(what: str) -> int:
         tell(control, f"cold {e}")
         return 0
     gc.collect()
-    gc.freeze()  # what is never looked at stays shared
+    exiting.end.remember()  # what is never looked at stays shared
     forker = Forker(control)
     status = forker.run()
     if forker.hasChanged:
