@@ -22,6 +22,10 @@ from typing import Any
 from twuws import family
 
 
+#: Files that have something in memory until they are flushed.
+BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+
+
 class Exit:
     """
     The end of this process.
@@ -72,10 +76,10 @@ class Exit:
 
 def streams() -> list[Any]:
     """
-    The file objects that are not older than C{gc.freeze}: some may have buffers of their own for
-    what goes to stdout.
+    The file objects with buffers that are not older than C{gc.freeze}: some may be for stdout, so
+    that no other descriptor tells of them.
     """
-    return [one for one in gc.get_objects() if issubclass(type(one), io.IOBase)]
+    return [one for one in gc.get_objects() if issubclass(type(one), BUFFERED)]
 
 
 #: That of this process.
