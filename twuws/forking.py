@@ -89,16 +89,30 @@ def load(jobClass: str, pythonPath: list[str]) -> None:
         raise Cold("its modules have started threads")
 
 
-def sources() -> dict[str, tuple[int, int]]:
-    """The files of all modules, as they are now."""
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if path:
-            with suppress(OSError):
-                state = os.stat(path)
-                found[path] = state.st_mtime_ns, state.st_size
-    return found
+class Sources:
+    """
+    The files of all modules that there are by now.
+
+    Only their names are kept, side by side: to look at each module would copy most of the memory
+    that is shared with a fork.
+    """
+
+    def __init__(self) -> None:
+        paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        self._paths = [os.fsencode(path) for path in paths if path]
+        self._states = list(map(_stateOf, self._paths))
+
+    def haveChanged(self) -> bool:
+        """Whether any is not what it was."""
+        return list(map(_stateOf, self._paths)) != self._states
+
+
+def _stateOf(path: bytes) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 class Forker:
@@ -112,7 +126,7 @@ class Forker:
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
-        self.sources = sources()
+        self.sources = Sources()
         self.hasChanged = False
         self._hasChildren = True
         self.wakeup, self._sink = os.pipe()
@@ -131,7 +145,7 @@ class Forker:
             if self.wakeup in ready:
                 os.read(self.wakeup, 1 << 16)
             if self.control in ready:
-                self.hasChanged = sources() != self.sources
+                self.hasChanged = self.sources.haveChanged()
                 if self.hasChanged:
                     return 0
                 data, given, _, _ = socket.recv_fds(self.control, 1 << 16, 2)
