@@ -80,6 +80,7 @@ class Attempt:
         return Work(
             job=job,
             directory=self.directory,
+            prepare=self._prepare,
             news=self.reporter.news,
             limits=self.uws.limits,
             environment=dict(self.uws.environment),
@@ -217,10 +218,7 @@ class Attempt:
             await self._inDirectory(self._open)
             await self._fetch()
             self._checkLease()
-        await self._inDirectory(self._makeReady)
-        work = self.work()
-        self._checkLease()
-        self.running = await self.backend.start(work, remember)
+        self.running = await self.backend.start(self.work(), remember)
 
     def _open(self, place: WorkDir) -> None:
         """See that the directory is there, and ours; blocks."""
@@ -229,12 +227,12 @@ class Attempt:
         self._checkLease()
         place.takeBack()
 
-    def _makeReady(self, place: WorkDir) -> None:
+    def _prepare(self) -> None:
         """All that is to be seen to in the directory before the work begins; blocks."""
-        self._open(place)
+        self._open(self.directory)
         self._checkFiles()
-        place.furnish()
-        self._takeLease(place)
+        self.directory.furnish()
+        self._takeLease(self.directory)
 
     def _checkLease(self) -> None:
         """

@@ -21,7 +21,6 @@ from typing import Any
 
 from twuws import family
 
-
 #: Files that have something in memory until they are flushed.
 BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 

@@ -234,7 +234,8 @@ class ProcessBackend:
 
 
 def _prepare(work: Work, content: dict[str, Any]) -> None:
-    """What is done in the directory before its runner starts; blocks."""
+    """What is done in the directory before its runner may begin; blocks."""
+    work.prepare()
     work.directory.writeJob(content)
     if work.user is not None:
         work.directory.giveTo(work.user)

@@ -74,8 +74,8 @@ class ReactorBackend:
             "marker": f"{work.job.jobId}.{work.job.attempt}",
         }
         place = WorkDir(work.directory.path, work.job.attempt)
-        if place.attempt != 1:  # what takes a turn in a thread is dear for work that takes none
-            await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
+        pool = self.reactor.getThreadPool()
+        await deferToThreadPool(self.reactor, pool, _prepare, work, place)
         place.news = work.news  # type: ignore[method-assign,assignment]
         await remember(ref)
         return Running(ref=ref, ended=self._begin(ref["marker"], work, place))
@@ -118,9 +118,11 @@ class ReactorBackend:
                 timer.cancel()
 
 
-def _prepare(place: WorkDir) -> None:
-    """Leave nothing of an earlier attempt that could be taken for this one's."""
-    place.clear()
+def _prepare(work: Work, place: WorkDir) -> None:
+    """Leave nothing of an earlier attempt that could be taken for this one's; blocks."""
+    work.prepare()
+    if place.attempt != 1:
+        place.clear()
 
 
 async def _run(job: UWSJob, mayGoOn: Callable[[], bool]) -> Outcome:
