@@ -9,6 +9,8 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 #: The variable that marks the environment of work and runner.
 MARK = "UWS_WORK"
@@ -81,11 +83,15 @@ def dieWithParent() -> bool:
 
 
 def _prctl(option: int, value: int) -> bool:
-    if sys.platform != "linux":
-        return False
+    return sys.platform == "linux" and bool(libc().prctl(option, value, 0, 0, 0) == 0)
+
+
+@cache
+def libc() -> Any:
+    """The functions of C, found once."""
     import ctypes
 
-    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    return ctypes.CDLL(None)
 
 
 def rename(mark: str, command: list[str]) -> None:

@@ -235,6 +235,7 @@ def main(what: str) -> int:
     except Cold as e:
         tell(control, f"cold {e}")
         return 0
+    family.libc()
     gc.collect()
     exiting.end.remember()  # what is never looked at stays shared
     forker = Forker(control)

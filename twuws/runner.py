@@ -218,10 +218,9 @@ class Runner:
             return endings.unwatched()
         if self.stopping:
             return endings.stopped()
-        try:
-            return Outcome.fromJSON(json.loads(self.report.tail))
-        except ValueError:  # it said nothing, or was killed while it spoke
-            pass
+        if self.report.tail:
+            with suppress(ValueError):  # it was killed while it spoke
+                return Outcome.fromJSON(json.loads(self.report.tail))
         stderr = self.outputs["stderr"].tail
         for trouble in filter(None, (output.trouble for output in self.whole)):
             return endings.notWhole(self.name, trouble, stderr, self.limits)
