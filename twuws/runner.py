@@ -5,8 +5,9 @@ It is the leader of a session of its own, and has the work as its child: a progr
 C{run} of a job class in a fork of itself.  It does what C{job.json} says and, last of
 all, writes C{outcome.json}; nothing of the work is alive then.
 
-    - Nothing happens before a line is read from stdin: the service must have remembered
-      where the work is.  At end of file instead it exits, and nothing has happened.
+    - Nothing happens before C{ready} is read from stdin, for the directory may not be, and no
+      work begins before C{go}: the service must have remembered where it is.  At end of file
+      instead it exits.
     - A byte on stdout tells the service that there is something new in the directory.
     - SIGTERM ends the work, with an outcome that says so.
     - So does the end of the lease of whoever watches the work (L{twuws.leases}).
@@ -64,7 +65,7 @@ class Runner:
 
     def run(self) -> int:
         """Do the job; returns the exit status, in the work as well as in the runner."""
-        self._openAll()
+        self._openStreams()
         if self.lease.isOver(before=self.limits["grace"]):  # the service slept before "go"
             self.leaseIsOver = True
             self.place = self._begin()
@@ -79,22 +80,25 @@ class Runner:
         self._end()
         return 0
 
-    def _openAll(self) -> None:
-        self.service = os.dup(1)
-        mode = os.fstat(self.service).st_mode
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-            os.set_blocking(self.service, False)
+    def takeRoom(self) -> None:
+        """Make what needs room on the disk, and is no result."""
         with suppress(OSError):
             reserve("outcome.json.new")  # which is what WorkDir writes to
-        self.nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(self.nothing, 0)
-        os.dup2(self.nothing, 1)
         self.temporary = os.path.join(self.directory, "tmp")
         try:
             os.mkdir(self.temporary, 0o700)
         except FileExistsError:  # an earlier attempt's
             if not os.path.isdir(self.temporary):
                 raise
+
+    def _openStreams(self) -> None:
+        self.service = os.dup(1)
+        mode = os.fstat(self.service).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            os.set_blocking(self.service, False)
+        self.nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(self.nothing, 0)
+        os.dup2(self.nothing, 1)
         self.report, self.wakeup = Pipe(), Wakeup()
         self.outputs = {stream: self._output(stream) for stream in ("stdout", "stderr")}
         self.pipes: list[Pipe] = [self.report, self.wakeup, *self.outputs.values()]
@@ -297,9 +301,9 @@ def main(directory: str) -> int:
 
 def do(directory: str) -> int:
     """The same in a process that is a runner's already, as it is forked (L{twuws.forking})."""
-    with open(0, "rb", buffering=0, closefd=False) as stdin:
-        if stdin.readline() != b"go\n":
-            return 0
+    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    if stdin.readline() != b"ready\n":
+        return 0
     directory = os.path.abspath(directory)
     attempt = None
     try:
@@ -307,7 +311,9 @@ def do(directory: str) -> int:
         with open("job.json", "rb") as f:
             job = json.load(f)
         attempt = job["attempt"]
-        return Runner(directory, job).run()
+        runner = Runner(directory, job)
+        runner.takeRoom()
+        return runner.run() if stdin.readline() == b"go\n" else 0
     except OSError as trouble:
         return _giveUp(directory, attempt, trouble)
 

@@ -137,6 +137,7 @@ class ProcessBackend:
                 runner = await self._fork(protocol, work, content) or self._spawn(protocol, work)
             finally:
                 await preparing  # it reads nothing yet
+            runner.write(b"ready\n")
             ref = self._ref(runner.pid, work)
             await remember(ref)
         except Exception:
