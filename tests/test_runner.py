@@ -537,7 +537,7 @@ def test_beforeGoNothingHappens(tmp_path):
         assert [path.name for path in place.path.iterdir() if path.is_file()] == ["job.json"]
         process.stdin.write(b"ready\n")
         process.stdin.flush()
-        waitUntil((place.path / "tmp").exists)
+        waitUntil((place.path / "outcome.json.new").exists)
         assert not place.events.exists()
         process.communicate(b"go\n", timeout=30)
     assert place.readOutcome().phase == COMPLETED

@@ -65,7 +65,7 @@ class Runner:
 
     def run(self) -> int:
         """Do the job; returns the exit status, in the work as well as in the runner."""
-        self._openStreams()
+        self._openAll()
         if self.lease.isOver(before=self.limits["grace"]):  # the service slept before "go"
             self.leaseIsOver = True
             self.place = self._begin()
@@ -80,18 +80,7 @@ class Runner:
         self._end()
         return 0
 
-    def takeRoom(self) -> None:
-        """Make what needs room on the disk, and is no result."""
-        with suppress(OSError):
-            reserve("outcome.json.new")  # which is what WorkDir writes to
-        self.temporary = os.path.join(self.directory, "tmp")
-        try:
-            os.mkdir(self.temporary, 0o700)
-        except FileExistsError:  # an earlier attempt's
-            if not os.path.isdir(self.temporary):
-                raise
-
-    def _openStreams(self) -> None:
+    def _openAll(self) -> None:
         self.service = os.dup(1)
         mode = os.fstat(self.service).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
@@ -99,6 +88,12 @@ class Runner:
         self.nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(self.nothing, 0)
         os.dup2(self.nothing, 1)
+        self.temporary = os.path.join(self.directory, "tmp")
+        try:
+            os.mkdir(self.temporary, 0o700)
+        except FileExistsError:  # an earlier attempt's
+            if not os.path.isdir(self.temporary):
+                raise
         self.report, self.wakeup = Pipe(), Wakeup()
         self.outputs = {stream: self._output(stream) for stream in ("stdout", "stderr")}
         self.pipes: list[Pipe] = [self.report, self.wakeup, *self.outputs.values()]
@@ -312,7 +307,8 @@ def do(directory: str) -> int:
             job = json.load(f)
         attempt = job["attempt"]
         runner = Runner(directory, job)
-        runner.takeRoom()
+        with suppress(OSError):
+            reserve("outcome.json.new")  # which is what WorkDir writes to
         return runner.run() if stdin.readline() == b"go\n" else 0
     except OSError as trouble:
         return _giveUp(directory, attempt, trouble)
