@@ -128,10 +128,11 @@ async def test_changedModules(backend, define, tmp_path):
     [
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
         "OPEN = open(__file__)",
+        "import tempfile; OPEN = tempfile.TemporaryFile(dir='/dev/shm')",
         "import socket; OPEN = socket.socketpair()",
         "import signal; signal.signal(signal.SIGUSR1, lambda *_: None)",
     ],
-    ids=["thread", "file", "socket", "signal"],
+    ids=["thread", "file", "memory", "socket", "signal"],
 )
 async def test_moreThanMemory(backend, define, tmp_path, before):
     """Modules that leave what a fork would share, or would not have, are imported for each."""

@@ -67,7 +67,7 @@ def spawn(place, **more):
 
 def go(place, **more):
     process = spawn(place, **more)
-    process.stdin.write(b"go\n")
+    process.stdin.write(b"ready\ngo\n")
     process.stdin.flush()
     return process
 
@@ -534,6 +534,10 @@ def test_beforeGoNothingHappens(tmp_path):
     place = prepare(tmp_path, command=["true"])
     with spawn(place) as process:
         waitUntil(lambda: os.getsid(process.pid) == process.pid)
+        assert [path.name for path in place.path.iterdir() if path.is_file()] == ["job.json"]
+        process.stdin.write(b"ready\n")
+        process.stdin.flush()
+        waitUntil((place.path / "outcome.json.new").exists)
         assert not place.events.exists()
         process.communicate(b"go\n", timeout=30)
     assert place.readOutcome().phase == COMPLETED
@@ -610,7 +614,7 @@ def test_aServiceThatDoesNotReadNewsHoldsNobodyUp(tmp_path):
         stdout=sink,
         env={"PYTHONPATH": ROOT},
     )
-    process.communicate(b"go\n", timeout=30)
+    process.communicate(b"ready\ngo\n", timeout=30)
     os.close(source)
     os.close(sink)
     assert place.readOutcome().error is None

@@ -67,6 +67,16 @@ def test_outcome_that_is_no_file(directory):
     assert directory.readOutcome() == Outcome(phase=COMPLETED)
 
 
+@pytest.mark.parametrize("size", [0, 38])
+def test_outcomeThatNeverReachedTheDisk(directory, size):
+    """After a crash of the host there may be just its name, or the room for it."""
+    directory.outcome.write_bytes(bytes(size))
+    assert directory.readOutcome() is None
+    directory.outcome.write_bytes(b"{")
+    with pytest.raises(ValueError, match="Expecting"):
+        directory.readOutcome()
+
+
 @pytest.mark.parametrize("id", ["", "a/b", "x" * 201, "a\nb", ".."])
 def test_ids_that_cannot_be(directory, id):
     """They are refused where they are made, rather than lost on the way."""

@@ -95,7 +95,9 @@ class Forking(ProcessBackend):
     def forkers(self):
         """The processes that it forks them from."""
         children = [one for one in psutil.Process().children() if isAlive(one.pid)]
-        return [one for one in children if "twuws.forking" in one.cmdline()]
+        forking = [one for one in children if "twuws.forking" in one.cmdline()]
+        home = str(self._forkers.home)  # those of another may be about to end
+        return [one for one in forking if one.environ().get("HOME") == home]
 
     async def _fork(self, protocol, work, content):
         runner = await super()._fork(protocol, work, content)

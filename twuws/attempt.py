@@ -81,6 +81,7 @@ class Attempt:
         return Work(
             job=job,
             directory=self.directory,
+            prepare=self._prepare,
             news=self.reporter.news,
             limits=self.uws.limits,
             environment=dict(self.uws.environment),
@@ -219,10 +220,7 @@ class Attempt:
             await self._inDirectory(self._open)
             await self._fetch()
             self._checkLease()
-        await self._inDirectory(self._makeReady)
-        work = self.work()
-        self._checkLease()
-        self.running = await self.backend.start(work, remember)
+        self.running = await self.backend.start(self.work(), remember)
 
     def _open(self, place: WorkDir) -> None:
         """See that the directory is there, and ours; blocks."""
@@ -231,12 +229,17 @@ class Attempt:
         self._checkLease()
         place.takeBack()
 
-    def _makeReady(self, place: WorkDir) -> None:
-        """All that is to be seen to in the directory before the work begins; blocks."""
-        self._open(place)
-        self._checkFiles()
-        place.furnish()
-        self._takeLease(place)
+    async def _prepare(self, more: Callable[[], object]) -> None:
+        """See to all in the directory before the work begins, and do more there."""
+
+        def makeReady(place: WorkDir) -> None:
+            self._open(place)
+            self._checkFiles()
+            place.furnish()
+            self._takeLease(place)
+            more()
+
+        await self._inDirectory(makeReady)
 
     def _checkLease(self) -> None:
         """

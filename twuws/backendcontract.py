@@ -20,6 +20,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -179,6 +180,28 @@ class BackendContract:
             raised = True
         assert raised, "the error of remember() was swallowed"
         assert await backend.find(work, refs[0]) is None
+        await _pause(0.5)
+        assert not _traces(work)
+
+    @_inReactor
+    async def test_notPrepared(self, tmp_path: Path) -> None:
+        """If the directory is not what it should be nobody hears of work, and nothing is left."""
+        refs: list[dict[str, Any]] = []
+
+        async def refuse(more: Callable[[], object]) -> None:
+            raise StaleAttempt
+
+        async def remember(ref: dict[str, Any]) -> None:
+            refs.append(ref)
+
+        work = replace(self.makeWork(tmp_path, self.quick), prepare=refuse)
+        raised = False
+        try:
+            await self.makeBackend().start(work, remember)
+        except StaleAttempt:
+            raised = True
+        assert raised, "the error of prepare() was swallowed, or it was not called"
+        assert not refs
         await _pause(0.5)
         assert not _traces(work)
 

@@ -8,6 +8,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
+from functools import cache
+from typing import Any
 
 #: The variable that marks the environment of work and runner.
 MARK = "UWS_WORK"
@@ -34,6 +37,15 @@ def startOf(pid: int) -> str | None:
     except (OSError, ValueError):
         return None
     return None if state == b"Z" else f"{boot}:{int(fields[18])}"
+
+
+def openFiles() -> dict[int, str]:
+    """The descriptors of all that this process has open, and what that is."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the listing itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 def clock() -> float:
@@ -71,11 +83,15 @@ def dieWithParent() -> bool:
 
 
 def _prctl(option: int, value: int) -> bool:
-    if sys.platform != "linux":
-        return False
+    return sys.platform == "linux" and bool(libc().prctl(option, value, 0, 0, 0) == 0)
+
+
+@cache
+def libc() -> Any:
+    """The functions of C, found once."""
     import ctypes
 
-    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    return ctypes.CDLL(None)
 
 
 def rename(mark: str, command: list[str]) -> None:

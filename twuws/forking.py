@@ -30,12 +30,13 @@ import resource
 import select
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from contextlib import suppress
 from typing import Any
 
-from twuws import endings, family, runner, workdir, worker
+from twuws import endings, exiting, family, runner, workdir, worker
 
 #: What runners import once they need it: here it is there already.
 PRELOADED = (ctypes, endings, resource, workdir)
@@ -53,14 +54,9 @@ def threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def openFiles() -> set[int]:
-    """The descriptors of all that is open, but for devices such as C{/dev/urandom}."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the listing itself
-            if not os.readlink(f"/proc/self/fd/{name}").startswith("/dev/"):
-                found.add(int(name))
-    return found
+def isDevice(number: int) -> bool:
+    """Whether a descriptor is that of a device, such as C{/dev/urandom}."""
+    return stat.S_ISCHR(os.fstat(number).st_mode)
 
 
 def handlers() -> list[Any]:
@@ -74,12 +70,13 @@ def load(jobClass: str, pythonPath: list[str]) -> None:
 
     @raise Cold: if that leaves something that a fork would share, or would not have.
     """
-    files, signals = openFiles(), handlers()
+    files, signals = family.openFiles(), handlers()
     try:
         worker.importClass(jobClass, pythonPath)
     except BaseException as e:  # the runner of each job will say more of it
         raise Cold(f"{jobClass} cannot be imported: {type(e).__name__}") from e
-    if openFiles() - files:
+    opened = family.openFiles().keys() - files.keys()
+    if not all(map(isDevice, opened)):
         raise Cold("its modules have opened files")
     if handlers() != signals:
         raise Cold("its modules handle signals")
@@ -92,16 +89,30 @@ def load(jobClass: str, pythonPath: list[str]) -> None:
         raise Cold("its modules have started threads")
 
 
-def sources() -> dict[str, tuple[int, int]]:
-    """The files of all modules, as they are now."""
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if path:
-            with suppress(OSError):
-                state = os.stat(path)
-                found[path] = state.st_mtime_ns, state.st_size
-    return found
+class Sources:
+    """
+    The files of all modules that there are by now.
+
+    Only their names are kept, side by side: to look at each module would copy most of the memory
+    that is shared with a fork.
+    """
+
+    def __init__(self) -> None:
+        paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+        self._paths = [os.fsencode(path) for path in paths if path]
+        self._states = list(map(_stateOf, self._paths))
+
+    def haveChanged(self) -> bool:
+        """Whether any is not what it was."""
+        return list(map(_stateOf, self._paths)) != self._states
+
+
+def _stateOf(path: bytes) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 class Forker:
@@ -115,7 +126,7 @@ class Forker:
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
-        self.sources = sources()
+        self.sources = Sources()
         self.hasChanged = False
         self._hasChildren = True
         self.wakeup, self._sink = os.pipe()
@@ -134,7 +145,7 @@ class Forker:
             if self.wakeup in ready:
                 os.read(self.wakeup, 1 << 16)
             if self.control in ready:
-                self.hasChanged = sources() != self.sources
+                self.hasChanged = self.sources.haveChanged()
                 if self.hasChanged:
                     return 0
                 data, given, _, _ = socket.recv_fds(self.control, 1 << 16, 2)
@@ -179,6 +190,7 @@ class Forker:
             if os.getpid() == me:  # what modules want done at exit is for the work to do
                 sys.stderr.flush()
                 os._exit(status)
+        exiting.end.status = status
         return status
 
     def _reap(self) -> None:
@@ -216,14 +228,16 @@ def main(what: str) -> int:
     os.umask(0o077)
     os.environ.pop("PYTHONPATH", None)  # it is the runner's, not the work's
     wanted = json.loads(what)
+    exiting.end.prepare()
     try:
         if wanted["jobClass"] is not None:
             load(wanted["jobClass"], wanted["pythonPath"])
     except Cold as e:
         tell(control, f"cold {e}")
         return 0
+    family.libc()
     gc.collect()
-    gc.freeze()  # what is never looked at stays shared
+    exiting.end.remember()  # what is never looked at stays shared
     forker = Forker(control)
     status = forker.run()
     if forker.hasChanged:

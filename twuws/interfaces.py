@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from zope.interface import Attribute, Interface
 
 from twuws.hostusers import HostUser
@@ -41,7 +42,9 @@ class Work:
     One attempt at a job, for a backend to do.
 
     @ivar job: the job, as it was when it was claimed.
-    @ivar directory: its directory, in which all but C{job.json} is there.
+    @ivar directory: its directory, in which all but C{job.json} is there once it is prepared.
+    @ivar prepare: sees to the directory, before anything else is done there; to be called with
+        what more is to be done there, which it does then in the same turn of a thread.
     @ivar news: to be called, without arguments, after something was added to the events.
     @ivar environment: environment variables for the work, beside the backend's own.
     @ivar user: as whom the work is to be done, by a service that is root; C{None} for as it is.
@@ -49,6 +52,7 @@ class Work:
 
     job: UWSJob
     directory: Any
+    prepare: Callable[[Callable[[], object]], Awaitable[object]] = deferToThread
     news: Callable[[], object] = lambda: None
     limits: WorkLimits = WorkLimits()
     environment: dict[str, str] = field(default_factory=dict)
@@ -82,8 +86,8 @@ class IBackend(Interface):
         """
         Start the work.
 
-        C{await remember(ref)} before the work can produce anything; if that raises, nothing
-        of the work is left, and the error goes on to the caller.
+        C{await work.prepare(…)} and C{await remember(ref)} before the work can produce anything;
+        if one of them raises, nothing of the work is left, and the error goes on to the caller.
         """
 
     def find(work: Work, ref: dict[str, Any]) -> Awaitable[Running | None]:

@@ -74,7 +74,7 @@ class WatchedLease:
     """
 
     def __init__(self, directory: str | os.PathLike[str], attempt: int) -> None:
-        self._path = Path(directory) / LINK.format(attempt)
+        self._path = os.path.join(directory, LINK.format(attempt))
         self._ends: float | None = None
         self._read()
 
@@ -91,5 +91,5 @@ class WatchedLease:
         return clock() >= self._ends - before
 
     def _read(self) -> None:
-        with suppress(OSError, ValueError):  # it stays what it was
-            self._ends = float(self._path.read_bytes())
+        with suppress(OSError, ValueError), open(self._path, "rb", buffering=0) as f:
+            self._ends = float(f.read())  # or else it stays what it was

@@ -5,8 +5,9 @@ It is the leader of a session of its own, and has the work as its child: a progr
 C{run} of a job class in a fork of itself.  It does what C{job.json} says and, last of
 all, writes C{outcome.json}; nothing of the work is alive then.
 
-    - Nothing happens before a line is read from stdin: the service must have remembered
-      where the work is.  At end of file instead it exits, and nothing has happened.
+    - Nothing happens before C{ready} is read from stdin, for the directory may not be, and no
+      work begins before C{go}: the service must have remembered where it is.  At end of file
+      instead it exits.
     - A byte on stdout tells the service that there is something new in the directory.
     - SIGTERM ends the work, with an outcome that says so.
     - So does the end of the lease of whoever watches the work (L{twuws.leases}).
@@ -84,8 +85,6 @@ class Runner:
         mode = os.fstat(self.service).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             os.set_blocking(self.service, False)
-        with suppress(OSError):
-            reserve("outcome.json.new")  # which is what WorkDir writes to
         self.nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(self.nothing, 0)
         os.dup2(self.nothing, 1)
@@ -218,10 +217,9 @@ class Runner:
             return endings.unwatched()
         if self.stopping:
             return endings.stopped()
-        try:
-            return Outcome.fromJSON(json.loads(self.report.tail))
-        except ValueError:  # it said nothing, or was killed while it spoke
-            pass
+        if self.report.tail:
+            with suppress(ValueError):  # it was killed while it spoke
+                return Outcome.fromJSON(json.loads(self.report.tail))
         stderr = self.outputs["stderr"].tail
         for trouble in filter(None, (output.trouble for output in self.whole)):
             return endings.notWhole(self.name, trouble, stderr, self.limits)
@@ -298,9 +296,9 @@ def main(directory: str) -> int:
 
 def do(directory: str) -> int:
     """The same in a process that is a runner's already, as it is forked (L{twuws.forking})."""
-    with open(0, "rb", buffering=0, closefd=False) as stdin:
-        if stdin.readline() != b"go\n":
-            return 0
+    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    if stdin.readline() != b"ready\n":
+        return 0
     directory = os.path.abspath(directory)
     attempt = None
     try:
@@ -308,7 +306,10 @@ def do(directory: str) -> int:
         with open("job.json", "rb") as f:
             job = json.load(f)
         attempt = job["attempt"]
-        return Runner(directory, job).run()
+        runner = Runner(directory, job)
+        with suppress(OSError):
+            reserve("outcome.json.new")  # which is what WorkDir writes to
+        return runner.run() if stdin.readline() == b"go\n" else 0
     except OSError as trouble:
         return _giveUp(directory, attempt, trouble)
 

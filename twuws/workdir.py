@@ -142,7 +142,7 @@ class WorkDir(WorkPlace):
         @raise StaleAttempt: if there is a later attempt by now; nothing is changed.
         """
         self.clear()
-        self._write(self.job, job, isLasting=False)  # no attempt outlives its host
+        self._write(self.job, job)
 
     def clear(self) -> None:
         """Remove what an earlier attempt left behind; what it may still write goes nowhere."""
@@ -194,11 +194,19 @@ class WorkDir(WorkPlace):
             self._write(self.outcome, content)
 
     def readOutcome(self) -> Outcome | None:
-        """How the work ended; C{None} if it has not, or that is of another attempt."""
+        """
+        How the work ended; C{None} if it has not, or that is of another attempt, or the host went
+        down before it was on the disk.
+
+        No attempt outlives its host, and so need not job and outcome.  Results that were written
+        before may not be there then either.
+        """
         try:
             with openRegular(self.outcome) as f:
                 data = f.read(_LONGEST_OUTCOME + 1)
         except FileNotFoundError:
+            return None
+        if not data.strip(b"\0"):  # room that was taken for what never came
             return None
         if len(data) > _LONGEST_OUTCOME:
             raise ValueError(f"it is longer than {_LONGEST_OUTCOME} bytes")
@@ -212,14 +220,11 @@ class WorkDir(WorkPlace):
         """Whether the attempt that is read wrote this, or one that does not say."""
         return self.attempt is None or stored.get("attempt") in (None, self.attempt)
 
-    def _write(self, path: Path, content: dict[str, Any], isLasting: bool = True) -> None:
+    def _write(self, path: Path, content: dict[str, Any]) -> None:
         temporary = path.with_name(path.name + ".new")
         with openToWrite(temporary) as f:  # with what is reserved
             f.write(json.dumps(content).encode("ascii"))
-            f.flush()
             f.truncate()
-            if isLasting:
-                os.fsync(f.fileno())
         temporary.replace(path)
 
     # Parameters

@@ -124,6 +124,7 @@ class Worker:
         }
 
     def _runClass(self) -> None:
+        from twuws import exiting
         from twuws.jobs import JobRecord
 
         # Those of the runner have found out what they were opened on, which has changed.
@@ -131,6 +132,7 @@ class Worker:
         sys.stdout = _unbuffered(1, "strict")
         sys.stderr = _unbuffered(2, "backslashreplace")
         cls = importClass(self.job["jobClass"], self.job["pythonPath"])
+        exiting.end.remember()
         returned = cls(JobRecord.fromJSON(self.job["job"]), workPlace=self.place).run()
         if hasattr(returned, "__await__"):
             raise TypeError(

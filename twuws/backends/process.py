@@ -130,13 +130,14 @@ class ProcessBackend:
             raise ConfigError([f"Only root can have work done by another user, {work.user.name}."])
         content = jobFile(work)
         protocol = RunnerProtocol(self.reactor, work.news, work.job.jobId)
-        preparing = self._inThread(_prepare, work, content)
+        preparing = ensureDeferred(_prepare(work, content))
         runner = None
         try:
             try:
                 runner = await self._fork(protocol, work, content) or self._spawn(protocol, work)
             finally:
                 await preparing  # it reads nothing yet
+            runner.write(b"ready\n")
             ref = self._ref(runner.pid, work)
             await remember(ref)
         except Exception:
@@ -233,11 +234,15 @@ class ProcessBackend:
         return outcome
 
 
-def _prepare(work: Work, content: dict[str, Any]) -> None:
-    """What is done in the directory before its runner starts; blocks."""
-    work.directory.writeJob(content)
-    if work.user is not None:
-        work.directory.giveTo(work.user)
+async def _prepare(work: Work, content: dict[str, Any]) -> None:
+    """What is done in the directory before its runner may begin."""
+
+    def write() -> None:
+        work.directory.writeJob(content)
+        if work.user is not None:
+            work.directory.giveTo(work.user)
+
+    await work.prepare(write)
 
 
 def _marker(work: Work) -> str:

@@ -8,12 +8,11 @@ import os
 import socket
 from asyncio import CancelledError as AsyncioCancelled
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import coroutine
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -75,8 +74,7 @@ class ReactorBackend:
             "marker": f"{work.job.jobId}.{work.job.attempt}",
         }
         place = WorkDir(work.directory.path, work.job.attempt)
-        if place.attempt != 1:  # what takes a turn in a thread is dear for work that takes none
-            await deferToThreadPool(self.reactor, self.reactor.getThreadPool(), _prepare, place)
+        await work.prepare(partial(_clear, place))
         place.news = work.news  # type: ignore[method-assign,assignment]
         await remember(ref)
         return Running(ref=ref, ended=self._begin(ref["marker"], work, place))
@@ -125,9 +123,10 @@ def _startOf(pid: int) -> str | None:
     return startOf(pid)
 
 
-def _prepare(place: WorkDir) -> None:
-    """Leave nothing of an earlier attempt that could be taken for this one's."""
-    place.clear()
+def _clear(place: WorkDir) -> None:
+    """Leave nothing of an earlier attempt that could be taken for this one's; blocks."""
+    if place.attempt != 1:
+        place.clear()
 
 
 async def _run(job: UWSJob, mayGoOn: Callable[[], bool]) -> Outcome:
