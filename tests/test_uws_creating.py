@@ -380,7 +380,7 @@ async def test_directories_together(uws):
     uws.workDirs.root.mkdir(exist_ok=True)
     (uws.workDirs.root / "03").write_text("in the way")
     workDirs = [uws.workDirs.forJob(one) for one in jobIds]
-    making = [Deferred.fromCoroutine(uws._makeDirectory(one)) for one in workDirs]
+    making = [Deferred.fromCoroutine(uws.inSharedThread(one.create)) for one in workDirs]
     results = await DeferredList(making, consumeErrors=True)
     assert [isMade for isMade, _ in results] == [True, True, True, False, True, True]
     assert results[3][1].check(OSError)
