@@ -113,27 +113,29 @@ def postgres():
     shutil.rmtree(directory, ignore_errors=True)
 
 
-_schemas = iter(range(1, 1_000_000))
+@pytest.fixture(scope="session")
+def schemas(postgres):
+    """See L{tests.schemas.Schemas}."""
+    from tests.schemas import Schemas
+
+    schemas = Schemas(postgres)
+    yield schemas
+    schemas.close()
 
 
 @pytest.fixture
-def database(postgres):
+def database(postgres, schemas):
     """A started Database, in an empty schema of its own."""
     from twuws import schema
     from twuws.database import Database
 
-    name = f"t{os.getpid()}_{next(_schemas)}"
+    name = schemas.take()
     database = Database(postgres, schema=name)
     database.startService()
     pytest_twisted.blockon(Deferred.fromCoroutine(schema.prepare(database)))
     yield database
-
-    async def stop():
-        await database.query("SET client_min_messages = warning")
-        await database.query(f'DROP SCHEMA "{name}" CASCADE')
-        await database.stopService()
-
-    pytest_twisted.blockon(Deferred.fromCoroutine(stop()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(database.stopService()))
+    schemas.giveBack(name)
 
 
 @pytest.fixture
