@@ -10,6 +10,7 @@ import inspect
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,10 +54,20 @@ def pytest_collection_modifyitems(items):
             item.obj = _limited(item.obj)
 
 
-def pytest_collection_finish():
-    """What is there when the tests begin stays there: collecting garbage need not look at it."""
+_known = 0  # modules
+
+
+def _collectGarbage():
+    """Modules stay: collecting garbage again need not look at them and all that they have."""
+    global _known
     gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _known:
+        _known = len(sys.modules)
+        gc.freeze()
+
+
+def pytest_collection_finish():
+    _collectGarbage()
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +83,7 @@ def loggedErrors():
 
     globalLogPublisher.addObserver(observe)
     yield errors
-    gc.collect()  # errors that no Deferred handles are reported when it is collected
+    _collectGarbage()  # errors that no Deferred handles are reported when it is collected
     globalLogPublisher.removeObserver(observe)
     assert not errors, "errors in the Twisted log: " + ", ".join(map(repr, errors))
 
