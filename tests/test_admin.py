@@ -22,6 +22,7 @@ import psycopg2.extras
 import pytest
 from psycopg2.extensions import parse_dsn
 
+from tests import warm
 from tests.working import isAlive, waitUntil
 from twuws.admin.options import makeParser
 from twuws.embedded import runningDSN
@@ -43,11 +44,15 @@ def urlOf(dsn, name):
     return "postgresql:///?" + urllib.parse.urlencode(options)
 
 
-def command(*words, status=0, program=(sys.executable, "-m", "twuws.admin"), cwd=None):
-    """Run the command, and return what it writes to stdout and to stderr."""
-    done = subprocess.run(
-        [*program, *map(str, words)], capture_output=True, text=True, timeout=60, cwd=cwd
-    )
+def command(*words, status=0, program=None, cwd=None):
+    """Run the command, or a program, and return what it writes to stdout and to stderr."""
+    words = [str(word) for word in words]
+    if program is None:
+        done = warm.run(*words, cwd=cwd)
+    else:
+        done = subprocess.run(
+            [*program, *words], capture_output=True, text=True, timeout=60, cwd=cwd
+        )
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
