@@ -137,6 +137,8 @@ def schemas(postgres):
 @pytest.fixture
 def database(postgres, schemas):
     """A started Database, in an empty schema of its own."""
+    from twisted.internet.threads import deferToThread
+
     from twuws import schema
     from twuws.database import Database
 
@@ -146,7 +148,8 @@ def database(postgres, schemas):
     pytest_twisted.blockon(Deferred.fromCoroutine(schema.prepare(database)))
     yield database
     pytest_twisted.blockon(Deferred.fromCoroutine(database.stopService()))
-    schemas.giveBack(name)
+    # Not here, for calls that are due must be made, as long as it takes.
+    pytest_twisted.blockon(deferToThread(schemas.giveBack, name))
 
 
 @pytest.fixture
