@@ -22,9 +22,10 @@ from twuws.database import Database
 # they would change what a statement does in the next test.
 _MADE_OF = """
 WITH parts AS (SELECT * FROM pg_class WHERE relnamespace = %(schema)s::regnamespace)
-SELECT count(*), sum(hashtextextended(part, 0)), (SELECT array_agg(version) FROM version)
+SELECT count(*), sum(hashtextextended(part, 0)), (SELECT array_agg(v::text) FROM version v)
 FROM (
-    SELECT ROW(oid, relname, relowner, relacl, reloptions, relpersistence, relrowsecurity)::text
+    SELECT ROW(oid, relname, relowner, relacl, reloptions, relpersistence, relrowsecurity,
+               CASE relkind WHEN 'r' THEN relpages END)::text
     FROM parts
     UNION ALL SELECT a::text FROM pg_attribute a JOIN parts ON attrelid = parts.oid
     WHERE attnum > 0

@@ -363,6 +363,17 @@ def test_noDatabase(tmp_path):
     assert "is no PostgreSQL URL" in refusal("list", "--database", "postgresql://a?nothing=1")
 
 
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["passwd", "-"], ["list", "--nothing"]])
+def test_likeAnyProgram(words, tmp_path, monkeypatch):
+    """What tests fork instead of starting it says the same as the command, and ends alike."""
+    monkeypatch.setenv("COLUMNS", "70")
+    program = [sys.executable, "-m", "twuws.admin", *words]
+    started = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    forked = warm.run(*words, cwd=tmp_path)
+    for one in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, one) == getattr(started, one)
+
+
 def test_unknownDatabase(postgres):
     assert "nowhere" in refusal("list", "--database", urlOf(postgres, "nowhere"))
 
