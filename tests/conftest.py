@@ -10,6 +10,7 @@ import inspect
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,10 +54,20 @@ def pytest_collection_modifyitems(items):
             item.obj = _limited(item.obj)
 
 
-def pytest_collection_finish():
-    """What is there when the tests begin stays there: collecting garbage need not look at it."""
+_known = 0  # modules
+
+
+def _collectGarbage():
+    """Modules stay: collecting garbage again need not look at them and all that they have."""
+    global _known
     gc.collect()
-    gc.freeze()
+    if len(sys.modules) > _known:
+        _known = len(sys.modules)
+        gc.freeze()
+
+
+def pytest_collection_finish():
+    _collectGarbage()
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +83,7 @@ def loggedErrors():
 
     globalLogPublisher.addObserver(observe)
     yield errors
-    gc.collect()  # errors that no Deferred handles are reported when it is collected
+    _collectGarbage()  # errors that no Deferred handles are reported when it is collected
     globalLogPublisher.removeObserver(observe)
     assert not errors, "errors in the Twisted log: " + ", ".join(map(repr, errors))
 
@@ -113,27 +124,32 @@ def postgres():
     shutil.rmtree(directory, ignore_errors=True)
 
 
-_schemas = iter(range(1, 1_000_000))
+@pytest.fixture(scope="session")
+def schemas(postgres):
+    """See L{tests.schemas.Schemas}."""
+    from tests.schemas import Schemas
+
+    schemas = Schemas(postgres)
+    yield schemas
+    schemas.close()
 
 
 @pytest.fixture
-def database(postgres):
+def database(postgres, schemas):
     """A started Database, in an empty schema of its own."""
+    from twisted.internet.threads import deferToThread
+
     from twuws import schema
     from twuws.database import Database
 
-    name = f"t{os.getpid()}_{next(_schemas)}"
+    name = schemas.take()
     database = Database(postgres, schema=name)
     database.startService()
     pytest_twisted.blockon(Deferred.fromCoroutine(schema.prepare(database)))
     yield database
-
-    async def stop():
-        await database.query("SET client_min_messages = warning")
-        await database.query(f'DROP SCHEMA "{name}" CASCADE')
-        await database.stopService()
-
-    pytest_twisted.blockon(Deferred.fromCoroutine(stop()))
+    pytest_twisted.blockon(Deferred.fromCoroutine(database.stopService()))
+    # Not here, for calls that are due must be made, as long as it takes.
+    pytest_twisted.blockon(deferToThread(schemas.giveBack, name))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ import psycopg2.extras
 import pytest
 from psycopg2.extensions import parse_dsn
 
+from tests import warm
 from tests.working import isAlive, waitUntil
 from twuws.admin.options import makeParser
 from twuws.embedded import runningDSN
@@ -43,11 +44,15 @@ def urlOf(dsn, name):
     return "postgresql:///?" + urllib.parse.urlencode(options)
 
 
-def command(*words, status=0, program=(sys.executable, "-m", "twuws.admin"), cwd=None):
-    """Run the command, and return what it writes to stdout and to stderr."""
-    done = subprocess.run(
-        [*program, *map(str, words)], capture_output=True, text=True, timeout=60, cwd=cwd
-    )
+def command(*words, status=0, program=None, cwd=None):
+    """Run the command, or a program, and return what it writes to stdout and to stderr."""
+    words = [str(word) for word in words]
+    if program is None:
+        done = warm.run(*words, cwd=cwd)
+    else:
+        done = subprocess.run(
+            [*program, *words], capture_output=True, text=True, timeout=60, cwd=cwd
+        )
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
@@ -356,6 +361,17 @@ def test_noDatabase(tmp_path):
     assert "refused" in refusal("--database", refused, "list")
     assert "postgresql://" in refusal("list", "--database", "mysql://x")
     assert "is no PostgreSQL URL" in refusal("list", "--database", "postgresql://a?nothing=1")
+
+
+@pytest.mark.parametrize("words", [["list"], ["--help"], ["passwd", "-"], ["list", "--nothing"]])
+def test_likeAnyProgram(words, tmp_path, monkeypatch):
+    """What tests fork instead of starting it says the same as the command, and ends alike."""
+    monkeypatch.setenv("COLUMNS", "70")
+    program = [sys.executable, "-m", "twuws.admin", *words]
+    started = subprocess.run(program, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    forked = warm.run(*words, cwd=tmp_path)
+    for one in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, one) == getattr(started, one)
 
 
 def test_unknownDatabase(postgres):

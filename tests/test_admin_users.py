@@ -16,6 +16,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from tests import warm
 from tests.authenticating import bearer
 from tests.test_admin import command, linesOf
 from tests.test_admin import empty as empty
@@ -41,10 +42,7 @@ def config(tmp_path):
 
 def passwd(*words, said="", status=0):
     """What the command writes, with some input that is no terminal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "twuws.admin", "passwd", *map(str, words)],
-        input=said, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    done = warm.run("passwd", *map(str, words), said=said)
     assert done.returncode == status, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     assert len(said) < 5 or said.strip() not in done.stdout + done.stderr
