@@ -176,6 +176,20 @@ async def test_large_ones_leave_connections_to_others(uws):
     assert (len(most), max(most)) == (20, 2)
 
 
+@pytest.mark.parametrize("size", [1, 20_000])
+async def test_cancelled_reads(uws, size):
+    """Who gives up takes nothing from others who read the same at the same time."""
+    jobId = await uws.getNewJobId(parameters={"p": secrets.token_hex(size)})
+    for _ in range(4):
+        reading = [uws.getJob(jobId) for _ in range(9)]
+        for one in reading[::2]:
+            one.cancel()
+        ended = await DeferredList(reading, consumeErrors=True)
+        assert [hasJob for hasJob, _ in ended] == [False, True] * 4 + [False]
+        assert all(found.check(CancelledError) for _, found in ended[::2])
+    assert (await uws.getJob(jobId)).jobId == jobId
+
+
 # Waiting (1.15)
 
 

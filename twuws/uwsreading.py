@@ -81,11 +81,13 @@ class ReadableJobs:
             partial(self.inThread, _doAll), most=16, atOnce=4, reactor=database.reactor
         )
 
-    @deferred
-    async def getJob(self, jobId: str) -> UWSJob:
+    def getJob(self, jobId: str) -> Deferred[UWSJob]:
         """
         The job, read-only, never blocked by a lock; raise L{JobNotFound} if there is none.
         """
+        return Deferred.fromCoroutine(self._job(jobId))
+
+    async def _job(self, jobId: str) -> UWSJob:
         return self._jobOf(await self._read(jobId))
 
     def quoted(self, job: UWSJob) -> Deferred[UWSJob]:
