@@ -32,6 +32,7 @@ NEEDED = {
     "twuws/sql/0003.sql",
     "twuws/sql/0004.sql",
     "twuws/sql/0005.sql",
+    "twuws/sql/0006.sql",
 }
 OPTIONS = [
     "config",
