@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from tests.working import until
 from twuws import parameters as p
@@ -246,6 +246,38 @@ async def test_results_are_stored(node):
     assert row["stored"] == 100
     with pytest.raises(Forbidden, match="limits.stored"):
         await uws.getNewJobId(owner="anna")
+
+
+async def test_others_do_not_wait_for_an_account(node):
+    """Somebody of whom others wait to be counted keeps those who make jobs at the same time."""
+    uws = node(kept=1)
+    async with uws.database.transaction() as t:
+        await uws.table.make(uws._new(uws._draft({"owner": "anna"}), By(None, None)), t)
+        waiting = [uws.getNewJobId(owner="anna") for _ in range(3)]
+        for names in (("bob", "carla"), ("dora", "emil")):
+            await gatherResults([uws.getNewJobId(owner=name) for name in names])
+        assert not any(one.called for one in waiting)
+    results = await DeferredList(waiting, consumeErrors=True)
+    assert [found.check(Forbidden) for _, found in results] == [Forbidden] * 3
+
+
+async def test_room_is_looked_for_once(node):
+    """However many large uploads of somebody begin at a time."""
+    uws = node(kept=1, stored=1000)
+    asked, checkRoom = [], uws.table.checkRoom
+
+    async def count(*args):
+        asked.append(args[0])
+        return await checkRoom(*args)
+
+    uws.table.checkRoom = count
+    await uws.getNewJobId(owner="anna")
+    rooms = [uws.checkRoom(owner, None) for owner in ["anna", "bob", None] * 100]
+    results = await DeferredList(rooms, consumeErrors=True)
+    assert [isThere for isThere, _ in results[:3]] == [False, True, True]
+    assert all("limits.kept" in str(found.value) for isThere, found in results if not isThere)
+    assert {found for isThere, found in results if isThere} == {0, None}
+    assert sorted(asked, key=str) == [None, "anna", "bob"]
 
 
 async def test_far_from_limits_nobody_waits(node):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.task import Clock
 
 from twuws.grouped import Grouped
@@ -29,81 +29,106 @@ def slow():
     return Slow()
 
 
-async def test_alone_at_once(slow):
-    done = Grouped(slow.do).do(1)
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+async def test_alone(slow, clock):
+    done = Grouped(slow.do, clock).do(1)
+    assert slow.groups == []
+    clock.advance(0)
     assert slow.groups == [[1]]
     assert not done.called
     slow.over.callback(None)
     assert await done == 2
+    assert not clock.getDelayedCalls()
 
 
-async def test_together_meanwhile(slow):
-    """What comes while others are done is done together, each with its own result."""
-    grouped = Grouped(slow.do, most=3)
-    waiting = [grouped.do(n) for n in range(1, 7)]
+async def test_together(slow, clock):
+    """All of one turn, and then all that came meanwhile, each with its own result."""
+    grouped = Grouped(slow.do, clock, most=3)
+    waiting = [grouped.do(n) for n in (1, 2)]
+    clock.advance(0)
+    waiting += [grouped.do(n) for n in range(3, 8)]
     for _ in range(3):
+        clock.advance(0)
         slow.over.callback(None)
-    assert slow.groups == [[1], [2, 3, 4], [5, 6]]
-    assert await gatherResults(waiting) == [2, 4, 6, 8, 10, 12]
+    assert slow.groups == [[1, 2], [3, 4, 5], [6, 7]]
+    assert await gatherResults(waiting) == [2, 4, 6, 8, 10, 12, 14]
+    assert not clock.getDelayedCalls()
 
 
-async def test_failure(slow):
+async def test_failure(slow, clock):
     """A group fails together, and the next one does not."""
-    grouped = Grouped(slow.do)
-    first, *failing = [grouped.do(n) for n in (1, 2, -3)]
-    slow.over.callback(None)
-    assert await first == 2
+    grouped = Grouped(slow.do, clock)
+    failing = [grouped.do(n) for n in (2, -3)]
+    clock.advance(0)
     later = grouped.do(4)
     slow.over.callback(None)
     for one in failing:
         with pytest.raises(ValueError, match="-3"):
             await one
+    clock.advance(0)
     slow.over.callback(None)
     assert await later == 8
 
 
-async def test_too_few_results(slow):
+async def test_too_few_results(clock):
     """A mistake of the action is not what others wait for without end."""
 
     async def doLess(items):
         return []
 
-    grouped = Grouped(doLess)
+    grouped = Grouped(doLess, clock)
     for _ in range(2):
-        with pytest.raises(ValueError, match="zip"):
-            await grouped.do(1)
+        done = grouped.do(1)
+        clock.advance(0)
+        with pytest.raises(ValueError, match="0 results for 1"):
+            await done
 
 
-async def test_beginsAnew(slow):
+async def test_begins_anew(slow, clock):
     """Who hears of a result may ask for the next one at once."""
-    grouped = Grouped(slow.do)
+    grouped = Grouped(slow.do, clock)
     results = []
     grouped.do(1).addCallback(results.append).addCallback(
         lambda _: grouped.do(5).addCallback(results.append)
     )
-    slow.over.callback(None)
-    slow.over.callback(None)
+    for _ in range(2):
+        clock.advance(0)
+        slow.over.callback(None)
     assert results == [2, 10]
     assert slow.groups == [[1], [5]]
 
 
-async def test_togetherInOneTurn(slow):
-    """With a reactor, the first is no group alone: all of one turn are one, others the next."""
-    clock = Clock()
-    grouped = Grouped(slow.do, atOnce=2, reactor=clock)
-    waiting = [grouped.do(n) for n in (1, 2, 3)]
-    assert slow.groups == []
+async def test_what_takes_long_keeps_nobody(slow, clock):
+    """Others begin beside it, however many groups take long, and one of them at a time."""
+    grouped = Grouped(slow.do, clock, most=2, patience=3)
+    waiting, over = [grouped.do(n) for n in range(1, 8)], []
+    for wait in (0, 2, 1, 0, 3, 0):
+        clock.advance(wait)
+        if slow.groups and len(over) < len(slow.groups):
+            over.append(slow.over)
+    assert slow.groups == [[1, 2], [3, 4], [5, 6]]
+    over[0].callback(None)  # the place that it had is another's by now
     clock.advance(0)
-    assert slow.groups == [[1, 2, 3]]
-    slow.over, before = Deferred(), slow.over
-    waiting.append(grouped.do(4))
+    assert len(slow.groups) == 3
+    over[2].callback(None)
     clock.advance(0)
-    assert slow.groups == [[1, 2, 3], [4]]  # it does not wait for the others
-    before.callback(None)
+    assert slow.groups[3:] == [[7]]
     slow.over.callback(None)
-    assert await gatherResults(waiting) == [2, 4, 6, 8]
-    last = grouped.do(5)
+    over[1].callback(None)
+    assert await gatherResults(waiting) == [2 * n for n in range(1, 8)]
+    assert not clock.getDelayedCalls()
+
+
+async def test_who_gives_up(slow, clock):
+    """That is nobody else's trouble."""
+    grouped = Grouped(slow.do, clock)
+    one, other = grouped.do(1), grouped.do(2)
+    one.addErrback(lambda failure: failure.trap(CancelledError))
+    one.cancel()
     clock.advance(0)
-    assert slow.groups[2:] == [[5]]
     slow.over.callback(None)
-    assert await last == 10
+    assert await other == 4

@@ -4,6 +4,7 @@ The runner: what becomes of a job in its directory, with real processes.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -67,7 +68,7 @@ def spawn(place, **more):
 
 def go(place, **more):
     process = spawn(place, **more)
-    process.stdin.write(b"ready\ngo\n")
+    process.stdin.write(b"ready 3\ngo\n")
     process.stdin.flush()
     return process
 
@@ -535,12 +536,23 @@ def test_beforeGoNothingHappens(tmp_path):
     with spawn(place) as process:
         waitUntil(lambda: os.getsid(process.pid) == process.pid)
         assert [path.name for path in place.path.iterdir() if path.is_file()] == ["job.json"]
-        process.stdin.write(b"ready\n")
+        process.stdin.write(b"ready 3\n")
         process.stdin.flush()
         waitUntil((place.path / "outcome.json.new").exists)
         assert not place.events.exists()
         process.communicate(b"go\n", timeout=30)
     assert place.readOutcome().phase == COMPLETED
+
+
+def test_directoryOfAnotherAttempt(tmp_path):
+    """Its service may have stood still, and others may have begun there: nothing is touched."""
+    place = prepare(tmp_path, command=["true"])
+    later = {**json.loads(place.job.read_text()), "attempt": 4}
+    place.job.write_text(json.dumps(later))
+    with go(place) as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, b"", b"")
+    assert [path.name for path in place.path.iterdir() if path.is_file()] == ["job.json"]
 
 
 ORPHANS = (
@@ -614,7 +626,7 @@ def test_aServiceThatDoesNotReadNewsHoldsNobodyUp(tmp_path):
         stdout=sink,
         env={"PYTHONPATH": ROOT},
     )
-    process.communicate(b"ready\ngo\n", timeout=30)
+    process.communicate(b"ready 3\ngo\n", timeout=30)
     os.close(source)
     os.close(sink)
     assert place.readOutcome().error is None

@@ -239,7 +239,10 @@ class Attempt:
             self._takeLease(place)
             more()
 
-        await self._inDirectory(makeReady)
+        if self.record.attempt == 1 and self.uws.user is None:
+            await self._inDirectory(makeReady)
+        else:  # there may be much to be removed, or to be given to somebody
+            await self.uws.inThread(makeReady, self.directory)
 
     def _checkLease(self) -> None:
         """

@@ -16,31 +16,30 @@ R = TypeVar("R")
 
 class Grouped(Generic[T, R]):
     """
-    Does the first at once, and those that come meanwhile together, once that is done.
+    Does together what comes in one turn of the reactor, and then what came meanwhile.
 
-    So many commits become one, and nobody waits for a time to go by.
+    So many commits become one, and nobody waits for a time to go by.  Only if some take long the
+    next begin beside them.
 
     @param action: does some, and says what became of each, in their order.
+    @param reactor: whose turns these are.
     @param most: how many together.
-    @param atOnce: how many of these groups go on at a time: with more than one, others are got
-        ready while one waits for the disk.
-    @param reactor: if given, a group begins with its next turn, so that all belong to it that
-        come in this one; without, who comes first is a group alone.
+    @param patience: how long others wait for those that go on, s.
     """
 
     def __init__(
         self,
         action: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        reactor: Any,
         most: int = 100,
-        atOnce: int = 1,
-        reactor: Any = None,
+        patience: float = 0.1,
     ) -> None:
         self._action = action
-        self._most = most
-        self._waiting: list[tuple[T, Deferred[R]]] = []
-        self._free = atOnce
         self._reactor = reactor
-        self._isSoon = False
+        self._most = most
+        self._patience = patience
+        self._waiting: list[tuple[T, Deferred[R]]] = []
+        self._isBusy = False
 
     def do(self, item: T) -> Deferred[R]:
         """
@@ -48,30 +47,33 @@ class Grouped(Generic[T, R]):
         """
         done: Deferred[R] = Deferred()
         self._waiting.append((item, done))
-        if self._free and not self._isSoon:
-            self._free -= 1
-            if self._reactor is None:
-                self._begin()
-            else:
-                self._isSoon = True
-                self._reactor.callLater(0, self._begin)
+        self._goOn()
         return done
 
-    def _begin(self) -> None:
-        self._isSoon = False
-        Deferred.fromCoroutine(self._doAll())
+    def _goOn(self) -> None:
+        if self._waiting and not self._isBusy:
+            self._isBusy = True
+            self._reactor.callLater(0, self._begin)
 
-    async def _doAll(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            try:
-                results = await self._action([item for item, _ in group])
-                ended = list(zip(group, results, strict=True))
-            except BaseException:
-                failure = Failure()
-                for _, done in group:
-                    done.errback(failure)
-            else:
-                for (_, done), result in ended:
-                    done.callback(result)
-        self._free += 1
+    def _begin(self) -> None:
+        group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        Deferred.fromCoroutine(self._doAll(group))
+
+    async def _doAll(self, group: list[tuple[T, Deferred[R]]]) -> None:
+        turn = self._reactor.callLater(self._patience, self._leaveTurn)
+        results: Sequence[R] | Failure
+        try:
+            results = await self._action([item for item, _ in group])
+            if len(results) != len(group):
+                raise ValueError(f"{len(results)} results for {len(group)}")
+        except BaseException:
+            results = Failure()
+        if turn.active():
+            turn.cancel()
+            self._leaveTurn()
+        for number, (_, done) in enumerate(group):
+            done.callback(results if isinstance(results, Failure) else results[number])
+
+    def _leaveTurn(self) -> None:
+        self._isBusy = False
+        self._goOn()

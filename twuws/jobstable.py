@@ -98,12 +98,17 @@ class JobsTable:
             raise error
         return fromRow(row)
 
-    async def makeSome(self, new: Sequence[NewJob]) -> list[Exception | None]:
+    async def makeSome(
+        self, new: Sequence[NewJob], isPatient: bool = False
+    ) -> list[Exception | None]:
         """
         Store new jobs, each as L{make} does, in one transaction; what each has failed with.
+
+        @raise LockTimeout: if for one of them others are to be waited for, unless C{isPatient}.
         """
+        statement = "makeJobs" if isPatient else "makeJobsSoon"
         try:
-            rows = await self.run("makeJobs", {"asked": asJSON([one.asJSON() for one in new])})
+            rows = await self.run(statement, {"asked": asJSON([one.asJSON() for one in new])})
         except DatabaseUnavailable:
             raise
         except Exception as e:  # of one, and not to be that of the others

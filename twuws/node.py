@@ -107,7 +107,7 @@ class Node:
         self.draining: str | None = None
         self.isHeld = self.isLimited = self.isMore = False
         self.goneNodes: list[str] = []
-        self._remembering = Grouped(self._remember, reactor=table.database.reactor)
+        self._remembering = Grouped(self._remember, table.database.reactor)
 
     def _args(self, **more: Any) -> dict[str, Any]:
         return {

@@ -5,9 +5,9 @@ It is the leader of a session of its own, and has the work as its child: a progr
 C{run} of a job class in a fork of itself.  It does what C{job.json} says and, last of
 all, writes C{outcome.json}; nothing of the work is alive then.
 
-    - Nothing happens before C{ready} is read from stdin, for the directory may not be, and no
-      work begins before C{go}: the service must have remembered where it is.  At end of file
-      instead it exits.
+    - Nothing happens before C{ready} and the attempt are read from stdin, for the directory may
+      not be, and no work begins before C{go}: the service must have remembered where it is.  At
+      end of file instead it exits; so it does if the directory is another attempt's by then.
     - A byte on stdout tells the service that there is something new in the directory.
     - SIGTERM ends the work, with an outcome that says so.
     - So does the end of the lease of whoever watches the work (L{twuws.leases}).
@@ -297,15 +297,16 @@ def main(directory: str) -> int:
 def do(directory: str) -> int:
     """The same in a process that is a runner's already, as it is forked (L{twuws.forking})."""
     stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
-    if stdin.readline() != b"ready\n":
+    told = stdin.readline().split()
+    if not told or told[0] != b"ready":
         return 0
-    directory = os.path.abspath(directory)
-    attempt = None
+    directory, attempt = os.path.abspath(directory), int(told[1])
     try:
         os.chdir(directory)
         with open("job.json", "rb") as f:
             job = json.load(f)
-        attempt = job["attempt"]
+        if job["attempt"] != attempt:
+            return 0
         runner = Runner(directory, job)
         with suppress(OSError):
             reserve("outcome.json.new")  # which is what WorkDir writes to

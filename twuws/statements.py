@@ -22,6 +22,9 @@ STATEMENTS: dict[str, str] = {
         SELECT refusal, (made).* FROM make_jobs(%(asked)s)""",
     "makeJobs": """
         SELECT id, refusal, (made).job_id IS NOT NULL AS is_made FROM make_jobs(%(asked)s)""",
+    "makeJobsSoon": """
+        SET LOCAL lock_timeout = '250ms';
+        SELECT id, refusal, (made).job_id IS NOT NULL AS is_made FROM make_jobs(%(asked)s)""",
     # Where an account stands, in all and at each service: of an owner, or of a client.
     "accountUsage": """
         WITH asked AS (

@@ -5,7 +5,7 @@ The facade: every rule about jobs is here, and holds whoever asks.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from inspect import iscoroutinefunction
@@ -208,7 +208,28 @@ class UWS(DestroyableJobs):
         @param isToRun: it is to be queued as well.
         @raise Forbidden: C{TooMany} or C{TooLarge}, too, if they cannot.
         """
-        return await self.table.checkRoom(owner, client, self.accountLimits, isToRun)
+        room = await self._rooms.do((owner, client, isToRun))
+        if isinstance(room, Exception):
+            raise room.with_traceback(None)  # which may be told to many
+        return room
+
+    @cached_property
+    def _rooms(self) -> Grouped[tuple[str | None, str | None, bool], int | Exception | None]:
+        return Grouped(self._findRooms, self.database.reactor, most=1000)
+
+    async def _findRooms(
+        self, asked: Sequence[tuple[str | None, str | None, bool]]
+    ) -> list[int | Exception | None]:
+        """Each once, however many large uploads of one account begin at a time."""
+        found: dict[tuple[str | None, str | None, bool], int | Exception | None] = {}
+        for owner, client, isToRun in dict.fromkeys(asked):
+            try:
+                room = await self.table.checkRoom(owner, client, self.accountLimits, isToRun)
+            except Exception as e:
+                found[owner, client, isToRun] = e
+            else:
+                found[owner, client, isToRun] = room
+        return [found[one] for one in asked]
 
     @deferred
     async def storedBeside(self, jobId: str) -> int | None:
@@ -298,7 +319,11 @@ class UWS(DestroyableJobs):
         """
         new = self._new(job, by)
         if not run and key is None:
-            if (error := await self._making.do(new)) is not None:
+            try:
+                error = await self._making.do(new)
+            except LockTimeout:  # for somebody's account, for which the others need not wait
+                (error,) = await self.table.makeSome([new], isPatient=True)
+            if error is not None:
                 raise error
             return job.jobId
         # Who comes with the same key at the same time waits until this one is made, or not.
@@ -316,7 +341,7 @@ class UWS(DestroyableJobs):
     @cached_property
     def _making(self) -> Grouped[NewJob, Exception | None]:
         # A statement for each takes as long as all else that PostgreSQL has to do for it.
-        return Grouped(self.table.makeSome, most=16, atOnce=2)
+        return Grouped(self.table.makeSome, self.database.reactor, most=16)
 
     def _new(self, job: UWSJob, by: By) -> NewJob:
         policy = self.policy.of(job.owner)

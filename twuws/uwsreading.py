@@ -73,12 +73,12 @@ class ReadableJobs:
         self.watcher = watcher or PhaseWatcher(database)
         # Some wait for each other instead of for a connection: a statement for each of a
         # thousand who are woken at a time takes ten times as long.
-        self._reads = Grouped(partial(self.table.some, name), most=32)
+        self._reads = Grouped(partial(self.table.some, name), database.reactor, most=32)
         # Those that have much take some ten times that in memory, each.
         self._largeReads = DeferredSemaphore(2)
         # A turn in a thread for each takes as long as all else that it is to begin a job.
         self._turns: Grouped[Callable[[], Any], Any] = Grouped(
-            partial(self.inThread, _doAll), most=16, atOnce=4, reactor=database.reactor
+            partial(self.inThread, _doAll), database.reactor, most=16
         )
 
     def getJob(self, jobId: str) -> Deferred[UWSJob]:
@@ -127,13 +127,17 @@ class ReadableJobs:
         record = await self._reads.do(jobId)
         if record is None:
             await self._largeReads.acquire()
-            try:
-                record = await self.table.one("getJob", key)
-            finally:
-                self._largeReads.release()
+            record = await shield(Deferred.fromCoroutine(self._readLarge(key)))
         if record is None:
             raise JobNotFound(jobId)
         return record
+
+    async def _readLarge(self, key: dict[str, str]) -> JobRecord | None:
+        """The statement goes on if nobody waits for it any more: until then it has its place."""
+        try:
+            return await self.table.one("getJob", key)
+        finally:
+            self._largeReads.release()
 
     def wait(
         self, jobId: str, seconds: float = -1, phases: frozenset[Phase] | None = None

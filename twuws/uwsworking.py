@@ -37,7 +37,7 @@ class WorkedJobs(HeldJobs):
 
     @cached_property
     def _ends(self) -> Grouped[End, bool]:
-        return Grouped(partial(self.table.end, self.name), reactor=self.database.reactor)
+        return Grouped(partial(self.table.end, self.name), self.database.reactor)
 
     @deferred
     async def recordWork(

@@ -287,7 +287,7 @@ class ForkedRunner:
         self._streams[0].transport.write(data)
 
     def closeStdin(self) -> None:
-        """It reads no more than a line."""
+        """It reads no more than it is told."""
 
     def signalProcess(self, name: str) -> None:
         with suppress(ProcessLookupError):

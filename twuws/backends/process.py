@@ -137,7 +137,7 @@ class ProcessBackend:
                 runner = await self._fork(protocol, work, content) or self._spawn(protocol, work)
             finally:
                 await preparing  # it reads nothing yet
-            runner.write(b"ready\n")
+            runner.write(b"ready %d\n" % work.job.attempt)
             ref = self._ref(runner.pid, work)
             await remember(ref)
         except Exception:

@@ -25,7 +25,7 @@ BEGIN
                   execution_duration integer, destruction timestamptz, lifetime double precision,
                   longest_lifetime double precision, quote timestamptz, parameters jsonb,
                   job_info jsonb, is_listed boolean, who text, limits jsonb, size bigint)) a
-        ORDER BY a.owner COLLATE "C", a.maker COLLATE "C"
+        ORDER BY a.owner COLLATE "C", a.maker COLLATE "C", a.job_id COLLATE "C"
     LOOP
         account := COALESCE('=' || one.owner, '~' || one.maker);
         id := one.job_id;

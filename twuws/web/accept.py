@@ -63,6 +63,7 @@ def _ranges(accept: str | None) -> Mapping[str, float]:
     return found or {"*/*": 1.0}
 
 
+@lru_cache(maxsize=16)
 def takesGzip(acceptEncoding: str | None) -> bool:
     """Whether a client says that it can read gzip."""
     ranges = _ranges(",".join(f"x/{one.strip()}" for one in (acceptEncoding or "").split(",")))
