@@ -179,28 +179,26 @@ async def test_large_ones_leave_connections_to_others(uws):
 async def test_large_ones_of_those_who_hang_up(uws):
     """What they have asked for goes on, and until it ends others do not begin beside it."""
     large = await uws.getNewJobId(parameters={"p": secrets.token_hex(20_000)})
-    under, most, execute = [], [], uws.database.execute
-    reactor = uws.database.reactor
+    under, most, execute, over = [], [], uws.database.execute, Deferred()
 
     async def slowly(connection, cursor, sql, args):
-        under.append(sql)
-        most.append(sum("job_id = %(jobId)s" in one for one in under))
-        try:
-            await deferLater(reactor, 0.1)
-            return await execute(connection, cursor, sql, args)
-        finally:
-            under.remove(sql)
+        if "job_id = %(jobId)s" in sql:
+            under.append(sql)
+            most.append(len(under))
+            await over
+            under.pop()
+        return await execute(connection, cursor, sql, args)
 
     uws.database.execute = slowly
-    for _ in range(6):
-        reading = [uws.getJob(large) for _ in range(3)]
+    for _ in range(3):
+        begun, reading = len(most), [uws.getJob(large) for _ in range(3)]
+        await until(lambda begun=begun: len(most) >= begun + 2 or len(uws._largeReads.waiting) == 3)
         for one in reading:
             one.addErrback(lambda failure: failure.trap(CancelledError))
-        await until(lambda: most[-1:] > [0])
-        for one in reading:
             one.cancel()
     assert max(most) == 2
-    await until(lambda: not under)
+    over.callback(None)
+    await until(lambda: not under and uws._largeReads.tokens == 2)
 
 
 @pytest.mark.parametrize("size", [1, 20_000])
