@@ -10,11 +10,12 @@ import urllib.parse
 import urllib.request
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory, Protocol
 
-from tests.working import waitUntil
+from tests.working import until, waitUntil
 from twuws.testing import running
-
-pytestmark = pytest.mark.slow
+from twuws.workerservice import Listening
 
 
 @pytest.fixture
@@ -44,6 +45,7 @@ def read(connection):
     return answer.decode()
 
 
+@pytest.mark.slow
 def test_uploadUnderWay(service):
     """Who has begun to send a job when the service is told to stop has a job afterwards."""
     body = b"seconds=0"
@@ -67,6 +69,7 @@ def test_uploadUnderWay(service):
         assert phase.read() == b"PENDING"
 
 
+@pytest.mark.slow
 def test_whoWaits(service):
     """Who waits for a job hears at once how it is, rather than nothing."""
     form = urllib.parse.urlencode({"seconds": "600", "PHASE": "RUN"}).encode()
@@ -93,6 +96,7 @@ def test_whoWaits(service):
     assert time.monotonic() - began < 8
 
 
+@pytest.mark.slow
 def test_whoNeverEnds(service):
     """Somebody who sends half a request and no more does not keep a service from stopping."""
     connection, host = connect(service)
@@ -102,3 +106,21 @@ def test_whoNeverEnds(service):
         service.process.send_signal(signal.SIGTERM)
         service.process.wait(30)
     assert "requests are cut off that have not ended: 1" in service.log()
+
+
+async def test_all_who_have_come():
+    """However many have got through to a port by then, and however few came before."""
+    came = []
+
+    class Seen(Protocol):
+        def connectionMade(self):
+            came.append(self.transport)
+
+    port = reactor.listenTCP(0, Factory.forProtocol(Seen), interface="127.0.0.1")
+    port.numberAccepts = 1  # as Twisted has it where one came at a time
+    clients = [socket.create_connection(("127.0.0.1", port.getHost().port)) for _ in range(20)]
+    Listening(port).stopService()
+    for client in clients:
+        client.close()
+    await until(lambda: not any(transport.connected for transport in came))
+    assert len(came) == 20

@@ -160,12 +160,14 @@ def directoryOf(place, url):
     return place / "data" / "jobs" / jobId[:2] / jobId
 
 
-def processesOf(url):
+def processesOf(url, program=None):
+    """The processes of a job, or those that have something in their command line."""
     jobId = url.rpartition("/")[2]
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK, "").startswith(jobId):
+            isOurs = process.environ().get(MARK, "").startswith(jobId)
+            if isOurs and (program is None or program in process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue
@@ -211,7 +213,7 @@ class TestService:
         url = submit(service, "touch up; while [ ! -e go ]; do sleep 0.05; done; echo done")
         results = directoryOf(place, url) / "results"
         waitUntil((results / "up").exists)
-        runner = [p for p in processesOf(url) if "twuws.runner" in p.cmdline()]
+        runner = processesOf(url, "twuws.runner")
         service.kill()
         with asPython(service.python):
             service.restart()

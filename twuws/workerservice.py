@@ -160,7 +160,7 @@ class WorkerService(Service):
             ) from None
         if "backlog=" not in endpoint:
             _admitMany(port)
-        self._begun.append(_Listening(port))
+        self._begun.append(Listening(port))
         return port
 
     def _leave(self) -> None:
@@ -203,7 +203,7 @@ def _admitMany(port: Any) -> None:
         port.socket.listen(socket.SOMAXCONN)
 
 
-class _Listening:
+class Listening:
     """A port, as something to stop."""
 
     def __init__(self, port: Any) -> None:
@@ -214,6 +214,7 @@ class _Listening:
             return self._port.stopListening()
         # Who has got through to the port already would see a reset.  So they are accepted, and it
         # is closed in the same breath, not in the reactor's next turn, as stopListening does.
+        self._port.numberAccepts = socket.SOMAXCONN  # else so many as have come at a time lately
         self._port.doRead()
         self._port.connectionLost(Failure(CONNECTION_DONE))
         return None
