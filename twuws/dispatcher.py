@@ -115,7 +115,7 @@ class Dispatcher(Service):
     def heard(self, jobId: str | None, phase: str | None, service: str | None) -> None:
         """A phase has changed somewhere; see L{PhaseWatcher}."""
         isQueued = phase == "QUEUED" and service in self.services
-        isEnd = phase not in ("QUEUED", "EXECUTING")
+        isEnd = phase not in ("QUEUED", "EXECUTING", "COMPLETED")
         isOurs = phase != "EXECUTING" and jobId is not None and self.attempts.works(jobId)
         # What is just being claimed may be ours as well.
         if jobId is None or isOurs or (isEnd and self._looking is not None):
