@@ -256,6 +256,10 @@ async def test_others_do_not_wait_for_an_account(node):
         waiting = [uws.getNewJobId(owner="anna") for _ in range(3)]
         for names in (("bob", "carla"), ("dora", "emil")):
             await gatherResults([uws.getNewJobId(owner=name) for name in names])
+        assert await gatherResults([uws.checkRoom(name, None) for name in ("anna", "fay")]) == [
+            None,
+            0,
+        ]
         assert not any(one.called for one in waiting)
     results = await DeferredList(waiting, consumeErrors=True)
     assert [found.check(Forbidden) for _, found in results] == [Forbidden] * 3

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from twuws.accounts import NO_LIMITS, AccountLimits, refused
-from twuws.database import Database, Row, Transaction, asJSON
+from twuws.database import Database, LockTimeout, Row, Transaction, asJSON
 from twuws.errors import BadRequest, DatabaseUnavailable, UWSError
 from twuws.jobs import JobError, JobRecord, JobRef, Result
 from twuws.phases import Phase
@@ -132,7 +132,8 @@ class JobsTable:
         self, owner: str | None, client: str | None, limits: AccountLimits, isToRun: bool
     ) -> int | None:
         """
-        How many bytes an account stores; C{None} if there is no account, or there are no limits.
+        How many bytes an account stores; C{None} if there is no account, or there are no limits,
+        or others are just being counted for it: who makes a job is looked at again.
 
         @param isToRun: what is to be made would be queued as well.
         @raise UWSError: if it can make no more jobs; see L{refused}.
@@ -140,7 +141,10 @@ class JobsTable:
         if limits == NO_LIMITS:
             return None
         args = {"owner": owner, "client": client, "limits": asJSON(limits.toMake())}
-        (row,) = await self.run("roomOfAccount", args)
+        try:
+            (row,) = await self.run("roomOfAccount", args)
+        except LockTimeout:  # not for others to wait for, who ask at the same time
+            return None
         if row["refusal"] is not None:
             raise refused(row["refusal"])
         if row["account"] is None:

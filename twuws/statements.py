@@ -41,6 +41,7 @@ STATEMENTS: dict[str, str] = {
     # Whether an account can have one more job, and where it stands.  What is made meanwhile is
     # looked at again by whoever makes it.
     "roomOfAccount": """
+        SET LOCAL lock_timeout = '250ms';
         SELECT a.account, refusal_to_make('', a.account, %(limits)s::jsonb, 0) AS refusal,
                u.stored, account_queued(a.account) AS queued
         FROM (SELECT COALESCE('=' || %(owner)s::text,
