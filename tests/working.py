@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import psutil
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from twuws.backends.process import ProcessBackend
 from twuws.interfaces import Work, WorkLimits
@@ -43,6 +44,7 @@ def makeWork(directory, cls, *, news=lambda: None, limits=None, environment=None
     return Work(
         job=cls(record),
         directory=place,
+        prepare=deferToThread,
         news=news,
         limits=WorkLimits(**limits),
         environment=environment or {},

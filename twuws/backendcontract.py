@@ -101,6 +101,8 @@ class BackendContract:
 
     def makeWork(self, directory: Path, jobClass: type[UWSJob], news: Any = lambda: None) -> Work:
         """Work for it; to be overridden if a job's directory has to be in a certain place."""
+        from twisted.internet.threads import deferToThread
+
         jobId = secrets.token_hex(16)
         record = JobRecord(
             service="contract",
@@ -112,7 +114,13 @@ class BackendContract:
         place = WorkDir(directory / jobId)
         place.create()
         place.furnish()
-        return Work(job=jobClass(record), directory=place, news=news, limits=WorkLimits(grace=0.5))
+        return Work(
+            job=jobClass(record),
+            directory=place,
+            prepare=deferToThread,
+            news=news,
+            limits=WorkLimits(grace=0.5),
+        )
 
     @_inReactor
     async def test_provides(self, tmp_path: Path) -> None:

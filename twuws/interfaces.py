@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThread
 from zope.interface import Attribute, Interface
 
 from twuws.hostusers import HostUser
@@ -52,7 +51,7 @@ class Work:
 
     job: UWSJob
     directory: Any
-    prepare: Callable[[Callable[[], object]], Awaitable[object]] = deferToThread
+    prepare: Callable[[Callable[[], object]], Awaitable[object]]
     news: Callable[[], object] = lambda: None
     limits: WorkLimits = WorkLimits()
     environment: dict[str, str] = field(default_factory=dict)

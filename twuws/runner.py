@@ -296,7 +296,7 @@ def main(directory: str) -> int:
 
 def do(directory: str) -> int:
     """The same in a process that is a runner's already, as it is forked (L{twuws.forking})."""
-    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+    stdin = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (it is not ours to close)
     told = stdin.readline().split()
     if not told or told[0] != b"ready":
         return 0

@@ -120,7 +120,7 @@ class Run:
                 self.evidence.others.append(("a process of others was ended", text))
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)  # noqa: T201
+        print(text, flush=True)
 
     # Telling
 

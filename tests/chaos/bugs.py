@@ -47,6 +47,7 @@ def noFencing() -> None:
     def renewForEver(lease: LeaseFile, ends: float) -> None:
         renew(lease, ends + _FOR_EVER)
 
+    # Each takes the place of a method on purpose, which mypy minds.
     LeaseFile.renew = renewForEver  # type: ignore[method-assign,assignment]
     Node.hasLease = property(lambda node: True)  # type: ignore[method-assign,assignment]
     Node.checkLease = checkLease  # type: ignore[method-assign,assignment]
@@ -65,6 +66,7 @@ def noRowLock() -> None:
     async def held(locks: JobLocks, jobId: str, timeout: float) -> AsyncIterator[None]:
         yield
 
+    # As above, on purpose.
     JobLocks.held = held  # type: ignore[method-assign,assignment]
 
 

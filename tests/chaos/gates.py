@@ -102,6 +102,7 @@ def install() -> None:
             return []
         return await claims(node, places)
 
+    # In the place of the method, on purpose, which mypy minds.
     Node.claims = claimsIfOpen  # type: ignore[method-assign,assignment]
 
 

@@ -134,6 +134,7 @@ class GatedAgain(Gated):
 class GatedHere(Gated):
     """Works in the service's process, and once only."""
 
+    # The run() that it overrides is none in the reactor.
     async def run(self) -> None:  # type: ignore[override]
         from twisted.internet import reactor
 

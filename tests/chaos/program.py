@@ -9,6 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+# It is beside this program, and no part of a package there.
 from journal import Entry  # type: ignore[import-not-found]
 
 entry = Entry(os.environ["UWS_WORK"])

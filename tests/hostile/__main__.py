@@ -19,14 +19,14 @@ def main(words: list[str]) -> int:
     chosen = [one for one in ATTACKS if not words or any(word in one.name for word in words)]
     bad = 0
     with service() as target:
-        print(f"{'':{WIDTH}}{HEADING}", flush=True)  # noqa: T201
+        print(f"{'':{WIDTH}}{HEADING}", flush=True)
         for one in chosen:
             said, cost, wrong = one.measured(target)
             bad += bool(wrong)
-            print(f"{one.name[: WIDTH - 1]:{WIDTH}}{cost.row()}", flush=True)  # noqa: T201
+            print(f"{one.name[: WIDTH - 1]:{WIDTH}}{cost.row()}", flush=True)
             for text in [said, *(f"WRONG: {text}" for text in wrong)]:
-                print(f"    {text}", flush=True)  # noqa: T201
-    print(f"{len(chosen)} attacks, {bad} of them with success")  # noqa: T201
+                print(f"    {text}", flush=True)
+    print(f"{len(chosen)} attacks, {bad} of them with success")
     return 1 if bad else 0
 
 
